@@ -1,0 +1,3 @@
+//! Latency, throughput, journal and whole-job benches, each beside its floor.
+
+fn main() {}

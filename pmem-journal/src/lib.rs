@@ -1,0 +1,1 @@
+//! A durable event journal on DAX-mapped persistent memory or ordinary files.
