@@ -1,0 +1,84 @@
+//! Lanes: the independent ring pairs of one session.
+//!
+//! Each lane has its own ring in each direction, hence its own credit and its own order. Traffic of one lane
+//! never waits for room in another: this is what keeps a heartbeat moving while a large message is in flight.
+
+/// How many lanes a session has.
+pub const LANES: usize = 3;
+
+/// One of the ring pairs of a session, in the order in which links push them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Lane {
+    /// Resolution, credit, heartbeat, and notices. Pushed first, never filled by data.
+    Control = 0,
+    /// Messages that fit one frame.
+    Ordinary = 1,
+    /// Messages that travel in chunks.
+    Large = 2,
+}
+
+impl Lane {
+    /// Every lane, most urgent first.
+    pub const ALL: [Lane; LANES] = [Lane::Control, Lane::Ordinary, Lane::Large];
+
+    /// The lane with this number on the wire, if there is one.
+    pub fn from_wire(number: u8) -> Option<Lane> {
+        Lane::ALL.get(usize::from(number)).copied()
+    }
+
+    /// The lane's place in arrays indexed by lane.
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// Ring capacities of a session, in bytes, one for each lane. Each is a power of two, 4 KiB to 1 GiB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LaneSizes {
+    /// Capacity of the control ring.
+    pub control: u32,
+    /// Capacity of the ordinary ring. A quarter of it is the largest frame.
+    pub ordinary: u32,
+    /// Capacity of the large ring.
+    pub large: u32,
+}
+
+/// Smallest ring: one page.
+pub const MIN_RING: u32 = 4 << 10;
+/// Largest ring.
+pub const MAX_RING: u32 = 1 << 30;
+
+impl Default for LaneSizes {
+    fn default() -> Self {
+        LaneSizes {
+            control: 64 << 10,
+            ordinary: 1 << 20,
+            large: 4 << 20,
+        }
+    }
+}
+
+impl LaneSizes {
+    /// The capacity of one lane's ring, in bytes.
+    pub fn of(&self, lane: Lane) -> u32 {
+        match lane {
+            Lane::Control => self.control,
+            Lane::Ordinary => self.ordinary,
+            Lane::Large => self.large,
+        }
+    }
+
+    /// Whether every capacity is a power of two within the limits.
+    pub fn are_valid(&self) -> bool {
+        Lane::ALL.iter().all(|lane| {
+            let size = self.of(*lane);
+            size.is_power_of_two() && (MIN_RING..=MAX_RING).contains(&size)
+        })
+    }
+
+    /// The sum of the capacities, in bytes.
+    pub fn total(&self) -> usize {
+        Lane::ALL.iter().map(|lane| self.of(*lane) as usize).sum()
+    }
+}

@@ -1,0 +1,353 @@
+//! The seam: what a transport must do for a node, in words.
+//!
+//! A **link** makes the bytes of the send rings of one side appear at the same positions of the receive rings of the
+//! other. It carries bytes, not messages, and keeps nothing of its own: a link may die at any step and another one,
+//! of the same transport or a different one, goes on from the positions that the peer has consumed.
+//!
+//! The contract of every implementation:
+//!
+//! 1. *Same bytes, same positions.* Bytes are taken from `SendRing::span` and written to the peer's ring at those
+//!    positions; never past `SendRing::committed`, never what was not committed.
+//! 2. *In order within a lane*, as [`Arrival`] defines order for this link. Lanes are independent of each other:
+//!    control is pushed first, and a lane without credit never holds up another.
+//! 3. *Nothing is held back.* After [`LinkSender::push`] returned [`Push::Done`], everything that was committed
+//!    before the call is on its way without any further call. There are no timers: batches come from load.
+//! 4. *Acknowledgement.* The position in `SendLanes::acknowledge` reaches the peer as `ReceiveLanes::credit` within a
+//!    push that finds it further than what was last told; bytes above it are never overwritten before.
+//! 5. *Death is reported.* A peer whose process ended, or a device that failed, makes `push` or `poll` return a
+//!    [`LinkError`] (a silent peer is found by the node's heartbeat). After an error, the link is dropped, and
+//!    after the drop has returned nothing of it writes into the receive rings any more.
+//! 6. *No trust.* Nothing that the peer sends may panic, block, or allocate without bound; it is a
+//!    [`LinkError::Protocol`].
+//! 7. *No lost wake-up.* When [`LinkReceiver::arm`] returned true and nothing has been polled since, whatever arrives
+//!    afterwards makes one of the descriptors readable.
+//! 8. `push` and `poll` never block; each is called by one thread at a time, but the two run concurrently.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use crate::frame::Integrity;
+use crate::lane::{LANES, Lane, LaneSizes};
+use crate::memory::RingMemory;
+use crate::ring::{Arrival, Position, ReceiveRing, SendRing};
+
+/// A way of reaching other nodes: how to listen, how to dial.
+pub trait Transport: Send + Sync {
+    /// The scheme of this transport's addresses, as in `tcp://127.0.0.1:7000`: `tcp`, `shm`, `rdma`.
+    fn scheme(&self) -> &'static str;
+
+    /// Whether links of this transport need [`Integrity::Crc32c`] to know a whole frame.
+    fn needs_checksums(&self) -> bool {
+        false
+    }
+
+    /// Starts to listen on an address without its scheme.
+    ///
+    /// # Errors
+    /// [`TransportError`]: the address does not parse, is in use, or the device is missing.
+    fn listen(&self, address: &str) -> Result<Box<dyn Listener>, TransportError>;
+
+    /// Opens a wire to a listener; gives up at the deadline.
+    ///
+    /// # Errors
+    /// [`TransportError`]: nobody listens there, or the device is missing.
+    fn dial(&self, address: &str, deadline: Instant) -> Result<Box<dyn Wire>, TransportError>;
+}
+
+/// A listening address.
+pub trait Listener: Send {
+    /// The address as others dial it, without scheme, with the port that the system chose.
+    fn address(&self) -> String;
+
+    /// The next peer that has dialled, if there is one. Never blocks.
+    ///
+    /// # Errors
+    /// [`TransportError`] for what concerns the listener itself; a single broken peer is not an error.
+    fn accept(&mut self) -> Result<Option<Box<dyn Wire>>, TransportError>;
+
+    /// Readable when somebody has dialled.
+    fn descriptor(&self) -> BorrowedFd<'_>;
+}
+
+/// Memory of a session's three rings of one direction.
+pub type LaneMemory = [RingMemory; LANES];
+
+/// The longest handshake message, in bytes.
+pub const MAX_HANDSHAKE: usize = 4096;
+
+/// A connection on which no ring runs yet: it carries the handshake, then becomes a link.
+///
+/// The order of calls on either side: any number of `send` and `receive`; `receive_memory` (new sessions only);
+/// `offer`, once; after the peer's offer has come, `send_memory` (new sessions only); `link`.
+pub trait Wire: Send {
+    /// Whom this reaches, for people.
+    fn peer(&self) -> String;
+
+    /// Sends one handshake message of at most [`MAX_HANDSHAKE`] bytes; blocks until `deadline` at most.
+    ///
+    /// # Errors
+    /// [`LinkError`] when the peer is gone or does not read.
+    fn send(&mut self, message: &[u8], deadline: Instant) -> Result<(), LinkError>;
+
+    /// Receives one handshake message of at most [`MAX_HANDSHAKE`] bytes; blocks until `deadline` at most.
+    ///
+    /// # Errors
+    /// [`LinkError`] when the peer is gone, is silent, or sends something longer.
+    fn receive(&mut self, deadline: Instant) -> Result<Vec<u8>, LinkError>;
+
+    /// Zeroed memory that the peer's bytes are to appear in, for a new session.
+    ///
+    /// # Errors
+    /// [`LinkError::Io`] when there is no memory.
+    fn receive_memory(&mut self, sizes: &LaneSizes) -> Result<LaneMemory, LinkError> {
+        anonymous_lanes(sizes)
+    }
+
+    /// Describes to the peer how its writes reach `receive`, in at most 1 KiB that only this transport reads.
+    ///
+    /// # Errors
+    /// [`LinkError`] when the device refuses, saying what is missing.
+    fn offer(&mut self, receive: &LaneMemory) -> Result<Vec<u8>, LinkError>;
+
+    /// Zeroed memory for the send rings of a new session, mirrored by the rings of the peer's `offer`.
+    ///
+    /// # Errors
+    /// [`LinkError`] when there is no memory, or the offer makes no sense.
+    fn send_memory(&mut self, sizes: &LaneSizes, offer: &[u8]) -> Result<SendMemory, LinkError> {
+        let _ = offer;
+        Ok(SendMemory {
+            rings: anonymous_lanes(sizes)?,
+            cells: None,
+        })
+    }
+
+    /// Turns the wire into a link between `memory` and the peer's `offer`, pushing from `from` on.
+    ///
+    /// # Errors
+    /// [`LinkError`] when the device refuses or the offer makes no sense.
+    fn link(
+        self: Box<Self>,
+        memory: &LinkMemory,
+        offer: &[u8],
+        from: [Position; LANES],
+    ) -> Result<Link, LinkError>;
+}
+
+/// Memory of the send rings, and where the rings are shared with the peer, the cells (one cache line each) in which
+/// the peer publishes what it has consumed.
+pub struct SendMemory {
+    /// The rings.
+    pub rings: LaneMemory,
+    /// The cells, where the peer maps the same rings.
+    pub cells: Option<LaneMemory>,
+}
+
+/// All the ring memory of a session.
+pub struct LinkMemory {
+    /// What this side commits into.
+    pub send: LaneMemory,
+    /// What this side reads from.
+    pub receive: LaneMemory,
+}
+
+/// Private memory for the rings of one direction.
+///
+/// # Errors
+/// [`LinkError::Io`] when the system has none left.
+pub fn anonymous_lanes(sizes: &LaneSizes) -> Result<LaneMemory, LinkError> {
+    let ring = |lane| RingMemory::anonymous(sizes.of(lane) as usize);
+    Ok([ring(Lane::Control)?, ring(Lane::Ordinary)?, ring(Lane::Large)?])
+}
+
+/// A running link, in its two halves.
+pub struct Link {
+    /// Pushes what was committed.
+    pub sender: Box<dyn LinkSender>,
+    /// Takes in what arrives.
+    pub receiver: Box<dyn LinkReceiver>,
+    /// How the receiver's rings tell that a frame is whole.
+    pub arrival: Arrival,
+    /// Where a committed frame is visible to the peer at once: how to wake the peer, if it sleeps. Then `push` is
+    /// called for acknowledgements alone.
+    pub doorbell: Option<Arc<dyn Doorbell>>,
+    /// What was chosen for this link, for people: device, receive method, limits.
+    pub description: String,
+}
+
+/// Wakes a sleeping peer that reads the same memory.
+pub trait Doorbell: Send + Sync {
+    /// Called after a commit, from any thread. Orders the commit before its look at whether the peer sleeps.
+    fn ring(&self);
+}
+
+/// What a push achieved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Push {
+    /// Everything committed is on its way.
+    Done,
+    /// The device or the socket takes no more for now. Push again when a descriptor is ready, or soon.
+    Blocked,
+}
+
+/// The half of a link that pushes.
+pub trait LinkSender: Send {
+    /// Pushes what is committed and was not pushed before, control lane first, and the acknowledgements that are due.
+    ///
+    /// # Errors
+    /// [`LinkError`]: the link is dead.
+    fn push(&mut self, lanes: &SendLanes) -> Result<Push, LinkError>;
+}
+
+/// The half of a link that receives.
+pub trait LinkReceiver: Send {
+    /// Moves what has arrived into the rings, and the peer's acknowledgements into `lanes.credit`. Cheap when
+    /// nothing has. Returns whether the rings or the credit may have changed.
+    ///
+    /// # Errors
+    /// [`LinkError`]: the link is dead. What was already in the rings is still good.
+    fn poll(&mut self, lanes: &mut ReceiveLanes) -> Result<bool, LinkError>;
+
+    /// Prepares to sleep. False when something has arrived in the meantime: poll again instead.
+    ///
+    /// # Errors
+    /// [`LinkError`]: the link is dead.
+    fn arm(&mut self, lanes: &ReceiveLanes) -> Result<bool, LinkError>;
+
+    /// What to wait on while asleep: readable (or writable, where a push was blocked) means poll and push again.
+    fn descriptors(&self) -> Vec<BorrowedFd<'_>>;
+
+    /// Whether an empty poll reads memory alone (nanoseconds) and makes no system call.
+    fn polls_memory(&self) -> bool;
+}
+
+/// What this side sends, and what it acknowledges.
+pub struct SendLanes {
+    /// The send rings, by lane.
+    pub rings: [SendRing; LANES],
+    /// How far this side has consumed the peer's rings and wants the peer to know, by lane.
+    pub acknowledge: [AtomicU64; LANES],
+}
+
+impl SendLanes {
+    /// Send rings over the given memory.
+    pub fn new(memory: SendMemory, integrity: Integrity) -> SendLanes {
+        let mut cells = memory.cells.map(|cells| cells.into_iter());
+        let rings = memory
+            .rings
+            .map(|ring| match cells.as_mut().and_then(Iterator::next) {
+                Some(cell) => SendRing::shared(ring, cell),
+                None => SendRing::new(ring, integrity),
+            });
+        SendLanes {
+            rings,
+            acknowledge: Default::default(),
+        }
+    }
+
+    /// The ring of a lane.
+    #[inline]
+    pub fn ring(&self, lane: Lane) -> &SendRing {
+        &self.rings[lane.index()]
+    }
+
+    /// The position to tell the peer for a lane of its rings.
+    #[inline]
+    pub fn acknowledged(&self, lane: Lane) -> Position {
+        self.acknowledge[lane.index()].load(Ordering::Acquire)
+    }
+}
+
+/// What this side receives.
+pub struct ReceiveLanes {
+    /// The receive rings, by lane.
+    pub rings: [ReceiveRing; LANES],
+    /// How far the peer says it has consumed this side's send rings, by lane. Not yet believed: `SendRing::release`
+    /// checks it.
+    pub credit: [Position; LANES],
+}
+
+impl ReceiveLanes {
+    /// Receive rings over the given memory.
+    pub fn new(memory: LaneMemory, integrity: Integrity, arrival: Arrival) -> ReceiveLanes {
+        ReceiveLanes {
+            rings: memory.map(|ring| ReceiveRing::new(ring, integrity, arrival)),
+            credit: [0; LANES],
+        }
+    }
+
+    /// The ring of a lane.
+    #[inline]
+    pub fn ring(&mut self, lane: Lane) -> &mut ReceiveRing {
+        &mut self.rings[lane.index()]
+    }
+}
+
+/// Why a link died, or could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// The peer closed the link, or its process ended.
+    #[error("the peer closed the link")]
+    Closed,
+    /// The peer did not answer in time.
+    #[error("the peer was silent for too long")]
+    TimedOut,
+    /// The peer sent what no correct peer sends.
+    #[error("protocol violation: {0}")]
+    Protocol(String),
+    /// The device failed.
+    #[error("device: {0}")]
+    Device(String),
+    /// The operating system said no.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Why a transport can't listen or dial.
+#[derive(Debug, thiserror::Error)]
+pub enum TransportError {
+    /// The address does not parse.
+    #[error("address {address:?} is not valid for {scheme}: {reason}")]
+    BadAddress {
+        /// The transport's scheme.
+        scheme: &'static str,
+        /// What was given.
+        address: String,
+        /// What is wrong, and what it should look like.
+        reason: String,
+    },
+    /// Somebody else listens there.
+    #[error(
+        "address {address} is in use: stop the process that listens there, or choose another (port 0 lets the system choose)"
+    )]
+    AddressInUse {
+        /// The address.
+        address: String,
+    },
+    /// What the transport runs on is not there.
+    #[error("{scheme} is not available here: {missing}")]
+    Unavailable {
+        /// The transport's scheme.
+        scheme: &'static str,
+        /// Which part is missing and what mends it.
+        missing: String,
+    },
+    /// Nobody could be reached.
+    #[error("cannot reach {address}: {source}")]
+    Unreachable {
+        /// The address.
+        address: String,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The operating system said no.
+    #[error("{context}: {source}")]
+    Io {
+        /// What was being done.
+        context: String,
+        /// The system's reason.
+        source: io::Error,
+    },
+}

@@ -1,0 +1,237 @@
+//! The receiving half: frames are read in place, checked, and consumed in order.
+
+#![allow(unsafe_code)]
+
+use std::sync::atomic::Ordering;
+
+use super::send::zero;
+use super::{Position, max_frame};
+use crate::frame::{FrameError, HEADER, Header, Integrity, Kind};
+use crate::memory::RingMemory;
+
+/// How a link lets the receiver know which bytes have arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// The link says up to which position it has written: [`ReceiveRing::arrived`].
+    Counted,
+    /// The sender stores a frame's first word last, with release order: a word that is not zero is a whole frame.
+    Published,
+    /// Bytes may become visible late, partly and in any order: a frame is there when its checksum holds.
+    Checked,
+}
+
+/// The receiver's ring of one lane.
+pub struct ReceiveRing {
+    memory: RingMemory,
+    capacity: u64,
+    integrity: Integrity,
+    arrival: Arrival,
+    /// Everything below has been consumed.
+    consumed: Position,
+    /// Everything below has arrived, where the link counts.
+    arrived: Position,
+}
+
+/// A frame that stands in a receive ring.
+#[derive(Clone, Copy, Debug)]
+pub struct Frame<'r> {
+    /// Where it stands.
+    pub position: Position,
+    /// Its header, copied out once.
+    pub header: Header,
+    /// Extension and payload.
+    pub body: &'r [u8],
+}
+
+impl<'r> Frame<'r> {
+    /// The extension and the payload.
+    #[inline]
+    pub fn parts(&self) -> (&'r [u8], &'r [u8]) {
+        self.body.split_at(usize::from(self.header.extension))
+    }
+}
+
+impl ReceiveRing {
+    /// A ring over zeroed memory whose length is the capacity.
+    ///
+    /// # Panics
+    /// When the length is not a power of two of at least 4 KiB, or when [`Arrival::Checked`] goes without checksums.
+    pub fn new(memory: RingMemory, integrity: Integrity, arrival: Arrival) -> ReceiveRing {
+        let capacity = memory.len() as u64;
+        assert!(
+            capacity.is_power_of_two() && capacity >= 4096,
+            "ring capacity {capacity} is not a power of two >= 4096"
+        );
+        assert!(
+            arrival != Arrival::Checked || integrity != Integrity::None,
+            "checked arrival needs checksums"
+        );
+        ReceiveRing {
+            memory,
+            capacity,
+            integrity,
+            arrival,
+            consumed: 0,
+            arrived: 0,
+        }
+    }
+
+    /// Capacity in bytes.
+    pub fn capacity(&self) -> u64 {
+        self.capacity
+    }
+
+    /// The memory behind the ring, for registration with a device.
+    pub fn memory(&self) -> &RingMemory {
+        &self.memory
+    }
+
+    /// The position up to which frames have been consumed: what is acknowledged, and where a new link resumes.
+    pub fn consumed(&self) -> Position {
+        self.consumed
+    }
+
+    /// Prepares for another link: what arrived but was not consumed will be sent again.
+    pub fn resume(&mut self, arrival: Arrival) {
+        assert!(
+            arrival != Arrival::Checked || self.integrity != Integrity::None,
+            "checked arrival needs checksums"
+        );
+        let stale_from = self.consumed;
+        zero(&self.memory, stale_from, stale_from + self.capacity);
+        self.arrival = arrival;
+        self.arrived = stale_from;
+    }
+
+    #[inline]
+    fn offset(&self, position: Position) -> usize {
+        (position & (self.capacity - 1)) as usize
+    }
+
+    /// Where a counting link writes what it receives next: the longest piece that does not wrap and that the
+    /// sender has credit for.
+    pub fn writable(&mut self) -> &mut [u8] {
+        let offset = self.offset(self.arrived);
+        let free = self.capacity - (self.arrived - self.consumed);
+        let len = free.min(self.capacity - offset as u64) as usize;
+        // SAFETY: inside the memory by the computation above; the bytes lie outside [consumed, arrived), so no
+        // frame borrowed from this ring covers them, and `&mut self` keeps it so.
+        unsafe { std::slice::from_raw_parts_mut(self.memory.as_ptr().add(offset), len) }
+    }
+
+    /// The position up to which the link has written.
+    pub fn arrived(&self) -> Position {
+        self.arrived
+    }
+
+    /// Records that the link wrote `len` bytes of what [`ReceiveRing::writable`] gave.
+    ///
+    /// # Panics
+    /// When more is said to be written than there is room for.
+    pub fn advance(&mut self, len: usize) {
+        assert!(len as u64 <= self.capacity - (self.arrived - self.consumed));
+        self.arrived += len as u64;
+    }
+
+    /// Whether nothing stands at the position that is read next. Never says so wrongly of a whole frame.
+    pub fn is_empty(&self) -> bool {
+        match self.arrival {
+            Arrival::Counted => self.arrived == self.consumed,
+            Arrival::Published | Arrival::Checked => {
+                self.memory
+                    .word(self.offset(self.consumed))
+                    .load(Ordering::Acquire)
+                    == 0
+            }
+        }
+    }
+
+    /// The next frame, padding included, if it is there.
+    ///
+    /// # Errors
+    /// [`FrameError`] when the bytes are not what any correct peer sends: close the session.
+    #[inline]
+    pub fn peek(&self) -> Result<Option<Frame<'_>>, FrameError> {
+        let position = self.consumed;
+        let offset = self.offset(position);
+        if self.arrival == Arrival::Counted && self.arrived - position < HEADER as u64 {
+            return Ok(None);
+        }
+        // Acquire: pairs with the release of the frame's first word where the ring is shared.
+        let first = self.memory.word(offset).load(Ordering::Acquire);
+        if first == 0 {
+            return match self.arrival {
+                Arrival::Counted => Err(FrameError::UnknownKind { kind: 0, position }),
+                Arrival::Published | Arrival::Checked => Ok(None),
+            };
+        }
+        let second = self.memory.word(offset + 8).load(Ordering::Relaxed);
+        let header = match Header::decode(first, second, position, self.max_length(first, offset)) {
+            Ok(header) => header,
+            // A header that is half there looks like a wrong one; it is right or rewritten when whole.
+            Err(_) if self.arrival == Arrival::Checked => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        if self.arrival == Arrival::Counted && self.arrived - position < header.size() as u64 {
+            return Ok(None);
+        }
+        // SAFETY: offset + HEADER + length is inside the ring by `max_length`. The sender writes these bytes only
+        // after we acknowledge them, which `&self` excludes; a peer that breaks this tears its own messages.
+        let body = unsafe {
+            std::slice::from_raw_parts(self.memory.as_ptr().add(offset + HEADER), header.length as usize)
+        };
+        if self.integrity != Integrity::None {
+            let covered = if header.kind == Kind::Padding { &[] } else { body };
+            if self.integrity.checksum(position, first, header.mailbox, covered) != header.checksum {
+                return match self.arrival {
+                    Arrival::Checked => Ok(None),
+                    Arrival::Counted | Arrival::Published => Err(FrameError::Checksum { position }),
+                };
+            }
+        }
+        Ok(Some(Frame {
+            position,
+            header,
+            body,
+        }))
+    }
+
+    /// The longest extension and payload that a frame at `offset` may have: it must not wrap, and only padding may
+    /// be longer than a quarter of the ring.
+    #[inline]
+    fn max_length(&self, first: u64, offset: usize) -> u32 {
+        let to_end = self.capacity as usize - offset - HEADER;
+        let is_padding = (first >> 32) as u8 == Kind::Padding as u8;
+        let limit = if is_padding {
+            to_end
+        } else {
+            to_end.min(max_frame(self.capacity as usize) - HEADER)
+        };
+        limit as u32
+    }
+
+    /// Consumes the frame that [`ReceiveRing::peek`] showed, of `size` bytes in the ring.
+    ///
+    /// # Panics
+    /// When `size` is longer than the ring.
+    #[inline]
+    pub fn consume(&mut self, size: usize) {
+        let next = self.consumed + size as u64;
+        if self.arrival != Arrival::Counted {
+            zero(&self.memory, self.consumed, next);
+        }
+        self.consumed = next;
+        self.arrived = self.arrived.max(next);
+    }
+}
+
+impl std::fmt::Debug for ReceiveRing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ReceiveRing")
+            .field("capacity", &self.capacity)
+            .field("arrival", &self.arrival)
+            .field("consumed", &self.consumed)
+            .field("arrived", &self.arrived)
+            .finish_non_exhaustive()
+    }
+}

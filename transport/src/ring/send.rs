@@ -1,0 +1,372 @@
+//! The sending half: claim, write in place, commit; release when the peer has consumed.
+//!
+//! Any number of threads claim at once; one thread at a time pushes and one releases. Claims are ordered by one
+//! compare-and-swap; commits may come in any order, and the pusher stops at the first frame not yet committed.
+
+#![allow(unsafe_code)]
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crossbeam_utils::CachePadded;
+
+use super::{Position, max_frame};
+use crate::frame::{self, HEADER, Header, Integrity, Kind};
+use crate::memory::RingMemory;
+
+/// Why a claim was not granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ClaimError {
+    /// The peer has not consumed enough yet: try again when credit has come.
+    #[error("send ring full: {free} bytes free, {needed} needed")]
+    Full {
+        /// Bytes free now.
+        free: u64,
+        /// Bytes that the frame and the padding before it take.
+        needed: u64,
+    },
+    /// The frame never fits.
+    #[error("frame of {len} bytes exceeds the ring's limit of {max}")]
+    TooLarge {
+        /// Bytes asked for.
+        len: usize,
+        /// Most that fit a frame of this ring.
+        max: usize,
+    },
+}
+
+/// The peer claims to have consumed what it can't have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("peer acknowledged position {acknowledged}, but only {claimed} bytes were ever sent")]
+pub struct CreditError {
+    /// The position that the peer sent.
+    pub acknowledged: Position,
+    /// The position up to which frames exist.
+    pub claimed: Position,
+}
+
+/// The sender's ring of one lane.
+pub struct SendRing {
+    memory: RingMemory,
+    capacity: u64,
+    integrity: Integrity,
+    /// Where the peer itself publishes its consumed position, having zeroed what it consumed: memory shared by both.
+    shared: Option<RingMemory>,
+    claimed: CachePadded<AtomicU64>,
+    released: CachePadded<AtomicU64>,
+}
+
+impl SendRing {
+    /// A ring whose credit comes through [`SendRing::release`].
+    ///
+    /// `memory` is zeroed and its length is the capacity, a power of two of at least 4 KiB.
+    ///
+    /// # Panics
+    /// When the length is no such power of two.
+    pub fn new(memory: RingMemory, integrity: Integrity) -> SendRing {
+        let capacity = memory.len() as u64;
+        assert!(
+            capacity.is_power_of_two() && capacity >= 4096,
+            "ring capacity {capacity} is not a power of two >= 4096"
+        );
+        SendRing {
+            memory,
+            capacity,
+            integrity,
+            shared: None,
+            claimed: CachePadded::new(AtomicU64::new(0)),
+            released: CachePadded::new(AtomicU64::new(0)),
+        }
+    }
+
+    /// A ring that both ends map: the peer stores its consumed position in the first word of `cell`, after it has
+    /// zeroed the bytes below it.
+    ///
+    /// # Panics
+    /// As [`SendRing::new`].
+    pub fn shared(memory: RingMemory, cell: RingMemory) -> SendRing {
+        SendRing {
+            shared: Some(cell),
+            ..SendRing::new(memory, Integrity::None)
+        }
+    }
+
+    /// Capacity in bytes.
+    pub fn capacity(&self) -> u64 {
+        self.capacity
+    }
+
+    /// The longest extension and payload together that a frame of this ring holds, in bytes.
+    pub fn max_body(&self) -> usize {
+        max_frame(self.capacity as usize) - HEADER
+    }
+
+    /// The memory behind the ring, for registration with a device.
+    pub fn memory(&self) -> &RingMemory {
+        &self.memory
+    }
+
+    /// The position up to which frames have been claimed.
+    pub fn claimed(&self) -> Position {
+        self.claimed.load(Ordering::Acquire)
+    }
+
+    /// The position up to which the peer has consumed and the bytes are free again.
+    pub fn released(&self) -> Position {
+        self.refresh_released();
+        self.released.load(Ordering::Acquire)
+    }
+
+    #[inline]
+    fn offset(&self, position: Position) -> usize {
+        (position & (self.capacity - 1)) as usize
+    }
+
+    #[inline]
+    fn word(&self, position: Position) -> &AtomicU64 {
+        self.memory.word(self.offset(position))
+    }
+
+    /// Takes a slot for a frame with `len` bytes of extension and payload.
+    ///
+    /// # Errors
+    /// [`ClaimError::Full`] when the peer must consume first, [`ClaimError::TooLarge`] when it never fits.
+    #[inline]
+    pub fn claim(&self, len: usize) -> Result<Claim<'_>, ClaimError> {
+        let max = self.max_body();
+        if len > max {
+            return Err(ClaimError::TooLarge { len, max });
+        }
+        let frame = frame::size(len) as u64;
+        loop {
+            let tail = self.claimed.load(Ordering::Relaxed);
+            let to_end = self.capacity - (tail & (self.capacity - 1));
+            let padding = if frame <= to_end { 0 } else { to_end };
+            let needed = frame + padding;
+            let free = self.free(tail, needed);
+            if needed > free {
+                return Err(ClaimError::Full { free, needed });
+            }
+            // Relaxed is enough: the frame is published by its first word, not by this position.
+            if self
+                .claimed
+                .compare_exchange_weak(tail, tail + needed, Ordering::AcqRel, Ordering::Relaxed)
+                .is_err()
+            {
+                continue;
+            }
+            if padding > 0 {
+                self.publish(
+                    tail,
+                    Header {
+                        length: (padding as usize - HEADER) as u32,
+                        kind: Kind::Padding,
+                        flags: 0,
+                        extension: 0,
+                        mailbox: 0,
+                        checksum: 0,
+                    },
+                    0,
+                );
+            }
+            return Ok(Claim {
+                ring: self,
+                position: tail + padding,
+                len,
+                open: true,
+            });
+        }
+    }
+
+    /// Bytes free above `tail`; looks at the shared cell only when what is known does not suffice.
+    #[inline]
+    fn free(&self, tail: Position, needed: u64) -> u64 {
+        let free = self
+            .capacity
+            .saturating_sub(tail.saturating_sub(self.released.load(Ordering::Acquire)));
+        if free >= needed || self.shared.is_none() {
+            return free;
+        }
+        self.refresh_released();
+        self.capacity
+            .saturating_sub(tail.saturating_sub(self.released.load(Ordering::Acquire)))
+    }
+
+    /// Takes over what the peer has published in the shared cell. A position that it can't have consumed, or one
+    /// that goes back, is ignored: it grants nothing.
+    fn refresh_released(&self) {
+        if let Some(cell) = &self.shared {
+            let published = cell.word(0).load(Ordering::Acquire);
+            if published <= self.claimed.load(Ordering::Acquire) {
+                self.released.fetch_max(published, Ordering::AcqRel);
+            }
+        }
+    }
+
+    #[inline]
+    fn publish(&self, position: Position, mut header: Header, body_len: usize) {
+        let first = header.first_word();
+        if self.integrity != Integrity::None {
+            header.checksum = self.integrity.checksum(
+                position,
+                first,
+                header.mailbox,
+                self.bytes(position + HEADER as u64, body_len),
+            );
+        }
+        self.word(position + 8)
+            .store(header.second_word(), Ordering::Relaxed);
+        // Release: whoever sees this word non-zero sees the whole frame.
+        self.word(position).store(first, Ordering::Release);
+    }
+
+    /// The end of the committed frames that start at `from`, going no further than `limit` bytes unless the first
+    /// frame alone is longer.
+    pub fn committed(&self, from: Position, limit: u64) -> Position {
+        let claimed = self.claimed.load(Ordering::Acquire);
+        let mut end = from;
+        while end < claimed {
+            let first = self.word(end).load(Ordering::Acquire);
+            if first == 0 {
+                break;
+            }
+            let next = end + frame::size(first as u32 as usize) as u64;
+            if next - from > limit && end > from {
+                break;
+            }
+            end = next;
+        }
+        end
+    }
+
+    /// The bytes of committed frames from `from` to `to`, in one or two pieces (two where the ring wraps).
+    ///
+    /// # Panics
+    /// When the range is longer than the ring.
+    pub fn span(&self, from: Position, to: Position) -> [&[u8]; 2] {
+        let len = (to - from) as usize;
+        assert!(len as u64 <= self.capacity);
+        let first = len.min((self.capacity as usize) - self.offset(from));
+        [
+            self.bytes(from, first),
+            self.bytes(from + first as u64, len - first),
+        ]
+    }
+
+    /// Bytes that do not wrap and that no producer writes: committed, or owned by the caller's claim.
+    #[inline]
+    fn bytes(&self, from: Position, len: usize) -> &[u8] {
+        let offset = self.offset(from);
+        assert!(offset + len <= self.capacity as usize);
+        // SAFETY: inside the memory, as just checked. Nobody writes there: the bytes lie between released and
+        // claimed and belong to committed frames (or to the claim that is being published by this thread), which
+        // only `release` touches, and only below what the peer consumed. Where the memory is shared, the peer's
+        // process may break this; then it tears its own messages, never bounds.
+        unsafe { std::slice::from_raw_parts(self.memory.as_ptr().add(offset), len) }
+    }
+
+    /// Takes the peer's word that it has consumed everything below `position`, and frees those bytes.
+    ///
+    /// One thread at a time. Positions that go back are ignored.
+    ///
+    /// # Errors
+    /// [`CreditError`] when the position lies beyond everything claimed.
+    pub fn release(&self, position: Position) -> Result<(), CreditError> {
+        let claimed = self.claimed.load(Ordering::Acquire);
+        if position > claimed {
+            return Err(CreditError {
+                acknowledged: position,
+                claimed,
+            });
+        }
+        let released = self.released.load(Ordering::Relaxed);
+        if position <= released {
+            return Ok(());
+        }
+        zero(&self.memory, released, position);
+        // Release: a producer that sees the new position sees the zeroes below it.
+        self.released.store(position, Ordering::Release);
+        Ok(())
+    }
+}
+
+/// Zeroes ring bytes from `from` to `to`. They must belong to the caller: consumed, and not yet free to claim.
+pub(super) fn zero(memory: &RingMemory, from: Position, to: Position) {
+    let capacity = memory.len();
+    let len = (to - from) as usize;
+    assert!(len <= capacity);
+    let offset = (from & (capacity as u64 - 1)) as usize;
+    let first = len.min(capacity - offset);
+    // SAFETY: both pieces lie inside the memory, and the caller owns them.
+    unsafe {
+        std::ptr::write_bytes(memory.as_ptr().add(offset), 0, first);
+        std::ptr::write_bytes(memory.as_ptr(), 0, len - first);
+    }
+}
+
+impl std::fmt::Debug for SendRing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SendRing")
+            .field("capacity", &self.capacity)
+            .field("claimed", &self.claimed())
+            .field("released", &self.released.load(Ordering::Relaxed))
+            .finish_non_exhaustive()
+    }
+}
+
+/// A slot taken in a send ring. Write the body, then [`Claim::commit`]. Dropped without it, the slot travels as
+/// padding, so that nobody behind it waits.
+#[must_use = "an uncommitted claim holds up every later frame of the lane"]
+pub struct Claim<'r> {
+    ring: &'r SendRing,
+    position: Position,
+    len: usize,
+    open: bool,
+}
+
+impl Claim<'_> {
+    /// Where the frame will stand.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// The bytes of extension and payload, to be written in place. Zero at first.
+    #[inline]
+    pub fn body(&mut self) -> &mut [u8] {
+        let offset = self.ring.offset(self.position + HEADER as u64);
+        // SAFETY: the claim's compare-and-swap gave these bytes to this claim alone; they are inside the ring and
+        // do not wrap because `claim` pads; `&mut self` keeps the borrow unique.
+        unsafe { std::slice::from_raw_parts_mut(self.ring.memory.as_ptr().add(offset), self.len) }
+    }
+
+    /// Publishes the frame.
+    #[inline]
+    pub fn commit(mut self, kind: Kind, flags: u8, extension: u16, mailbox: u32) {
+        self.open = false;
+        let header = Header {
+            length: self.len as u32,
+            kind,
+            flags,
+            extension,
+            mailbox,
+            checksum: 0,
+        };
+        self.ring.publish(self.position, header, self.len);
+    }
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        if self.open {
+            self.body().fill(0);
+            let header = Header {
+                length: self.len as u32,
+                kind: Kind::Padding,
+                flags: 0,
+                extension: 0,
+                mailbox: 0,
+                checksum: 0,
+            };
+            self.ring.publish(self.position, header, 0);
+        }
+    }
+}
