@@ -1,3 +1,18 @@
 //! A soft-RoCE device and a DAX mount on any machine, natively or in a guest.
+#![forbid(unsafe_code)]
 
-fn main() {}
+mod cli;
+mod command;
+mod guest;
+mod inside;
+mod job;
+mod native;
+mod run;
+mod signals;
+mod tool;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}

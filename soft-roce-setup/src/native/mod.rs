@@ -1,0 +1,3 @@
+//! RDMA and persistent memory on this machine itself.
+
+pub(crate) mod device;

@@ -1,0 +1,90 @@
+//! `run`: the command where a soft-RoCE device and a DAX mount exist.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::cli::{OWN_FAILURE, RunArguments};
+use crate::command::{CommandError, environment, resolve};
+use crate::guest::machine::Size;
+use crate::guest::{self, GuestError, SessionError, Settings};
+use crate::job::Job;
+use crate::signals::Signals;
+
+/// As `timeout` says it.
+const DEADLINE_PASSED: i32 = 124;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RunError {
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    #[error("cannot tell the current directory: {0}")]
+    Directory(#[source] std::io::Error),
+    #[error("cannot use the output folder {path}: {source}")]
+    Output { path: PathBuf, source: std::io::Error },
+    #[error("cannot watch for signals: {0}")]
+    Signals(#[source] std::io::Error),
+    #[error(transparent)]
+    Guest(#[from] GuestError),
+}
+
+impl RunError {
+    pub(crate) fn exit_status(&self) -> i32 {
+        match self {
+            Self::Command(error) => error.exit_status(),
+            Self::Guest(GuestError::Session(error)) => match error {
+                SessionError::Deadline { .. } => DEADLINE_PASSED,
+                SessionError::Signal { signal } => 128 + signal,
+                SessionError::OutputClosed => 128 + signal_hook::consts::SIGPIPE,
+                _ => i32::from(OWN_FAILURE),
+            },
+            _ => i32::from(OWN_FAILURE),
+        }
+    }
+}
+
+pub(crate) fn run(arguments: &RunArguments) -> Result<i32, RunError> {
+    let directory = std::env::current_dir().map_err(RunError::Directory)?;
+    let name = arguments
+        .command
+        .first()
+        .map(std::ffi::OsString::as_os_str)
+        .unwrap_or_default();
+    let program = resolve(name, &directory)?;
+    let output = arguments.output.as_ref().map(prepare_output).transpose()?;
+    let job = Job {
+        argv: arguments.command.clone(),
+        program,
+        env: environment(),
+        directory,
+        output,
+        modules: PathBuf::new(),
+        node: 1,
+        nodes: arguments.nodes,
+        pclmul_crc: arguments.pclmul_crc,
+    };
+    let signals = Signals::watch().map_err(RunError::Signals)?;
+    Ok(guest::run(&job, &settings(arguments), &signals)?)
+}
+
+fn settings(arguments: &RunArguments) -> Settings {
+    Settings {
+        acceleration: arguments.accel,
+        size: Size {
+            cpus: arguments.cpus,
+            memory_mib: arguments.memory,
+            pmem_mib: arguments.pmem,
+        },
+        boot_deadline: Duration::from_secs(arguments.boot_deadline),
+        deadline: Duration::from_secs(arguments.deadline),
+        verbose: arguments.verbose,
+    }
+}
+
+fn prepare_output(path: &PathBuf) -> Result<PathBuf, RunError> {
+    std::fs::create_dir_all(path)
+        .and_then(|()| path.canonicalize())
+        .map_err(|source| RunError::Output {
+            path: path.clone(),
+            source,
+        })
+}
