@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read};
 use std::rc::Rc;
 
 use crate::socket::Stream;
@@ -128,9 +128,7 @@ impl Stream for Pipe {
         let mut left = share;
         for buffer in into {
             let len = buffer.len().min(left);
-            for byte in &mut buffer[..len] {
-                *byte = flow.bytes.pop_front().expect("as many as were counted");
-            }
+            flow.bytes.read_exact(&mut buffer[..len])?;
             left -= len;
         }
         Ok(share)
