@@ -1,3 +1,37 @@
 //! Latency, throughput, journal and whole-job benches, each beside its floor.
+//!
+//! A floor is the barest program that does the same work on the same machine. Both take turns in one run, so what
+//! counts is the ratio; the figures themselves are the machine's. See `bench --help`.
 
-fn main() {}
+mod cli;
+mod clock;
+mod error;
+mod floor;
+mod machine;
+mod measure;
+mod ours;
+mod report;
+mod run;
+mod shared_memory;
+mod tied;
+mod two_process;
+mod wait;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    let ran = match cli.command {
+        Some(command) => run::run(command),
+        None => run::everything(&cli.everything),
+    };
+    match ran {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}

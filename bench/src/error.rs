@@ -1,0 +1,91 @@
+//! What can go wrong in a bench, and what the reader can do about it.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Everything a bench can end with instead of figures.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("{doing}: {source}")]
+    Io { doing: String, source: io::Error },
+
+    #[error(
+        "the other process of the bench ended in mid-run; what it printed stands above, \
+         and running the same command again shows whether it was chance"
+    )]
+    PeerGone,
+
+    #[error("the other process of the bench: {reason}")]
+    Peer { reason: String },
+
+    #[error(
+        "the other process of the bench said {said}, where {wanted} was expected; both must be the same build"
+    )]
+    Protocol { said: String, wanted: &'static str },
+
+    #[error("no progress for {0:?}: the machine is overloaded, or the link is stuck")]
+    Stalled(Duration),
+
+    #[error(
+        "which RDMA device? Name one with --device or in SOFT_ROCE_DEVICE ({present}). \
+         `soft-roce-setup run -- bench …` runs a bench where there is one"
+    )]
+    DeviceNotNamed { present: String },
+
+    #[error(
+        "no RDMA device `{name}` ({present}). `soft-roce-setup doctor` says what this machine lacks for one"
+    )]
+    DeviceUnknown { name: String, present: String },
+
+    #[error("`{program}` is not installed, and it is the floor of the rdma rows: apt-get install perftest")]
+    PerftestMissing { program: &'static str },
+
+    #[error("`{program}` failed ({why}) and printed:\n{output}")]
+    Perftest {
+        program: &'static str,
+        why: String,
+        output: String,
+    },
+
+    #[error("{dir}: {what}; give another --dir")]
+    JournalDir { dir: PathBuf, what: String },
+
+    #[error(
+        "{dir} is not on persistent memory (MAP_SYNC: {source}): give a --dir on a DAX mount, \
+         or run under `soft-roce-setup run`, which makes one and names it in PMEM_DIR"
+    )]
+    NotPersistentMemory { dir: PathBuf, source: io::Error },
+
+    #[error("--mode {mode} needs {needs}, which this machine does not have")]
+    ModeUnavailable { mode: &'static str, needs: &'static str },
+
+    #[error("{what}: not part of this build of bench; `bench floor` shows what this machine can do at best")]
+    NotBuilt { what: &'static str },
+
+    #[error("a child of bench has no business on a command line: run `bench --help`")]
+    NotAChild,
+}
+
+impl Error {
+    /// Exit status: 2 where the command line is to blame, 1 where the run is.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Error::DeviceNotNamed { .. }
+            | Error::DeviceUnknown { .. }
+            | Error::JournalDir { .. }
+            | Error::NotPersistentMemory { .. }
+            | Error::ModeUnavailable { .. }
+            | Error::NotAChild => 2,
+            _ => 1,
+        }
+    }
+}
+
+/// Names what was being done when an I/O error came: `file.read(..).map_err(doing("reading x"))`.
+pub(crate) fn doing<E: Into<io::Error>>(what: impl Into<String>) -> impl FnOnce(E) -> Error {
+    move |source| Error::Io {
+        doing: what.into(),
+        source: source.into(),
+    }
+}

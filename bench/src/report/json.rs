@@ -1,0 +1,52 @@
+//! Measurements as JSON, one object a line, written as they come.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use super::Measurement;
+use crate::error::{Error, doing};
+
+/// A file of JSON lines, or nothing where none was asked for.
+pub(crate) struct JsonLines {
+    file: Option<(File, PathBuf)>,
+}
+
+impl JsonLines {
+    /// Opens `path` before anything is measured, so that a wrong one costs no time.
+    pub(crate) fn open(path: Option<&Path>) -> Result<JsonLines, Error> {
+        let Some(path) = path else {
+            return Ok(JsonLines { file: None });
+        };
+        let file = File::create(path).map_err(doing(format!("opening {} for --json", path.display())))?;
+        Ok(JsonLines {
+            file: Some((file, path.to_owned())),
+        })
+    }
+
+    /// Whether the lines go where the table would go.
+    pub(crate) fn to_standard_output(&self) -> bool {
+        self.file.as_ref().is_some_and(|(_, path)| {
+            [
+                Path::new("/dev/stdout"),
+                Path::new("/dev/fd/1"),
+                Path::new("/proc/self/fd/1"),
+            ]
+            .contains(&path.as_path())
+        })
+    }
+
+    /// Writes a line for each measurement.
+    pub(crate) fn write(&mut self, measurements: &[Measurement]) -> Result<(), Error> {
+        let Some((file, path)) = &mut self.file else {
+            return Ok(());
+        };
+        let mut lines = String::new();
+        for measurement in measurements {
+            lines += &serde_json::to_string(measurement).map_err(doing("writing a measurement as JSON"))?;
+            lines.push('\n');
+        }
+        file.write_all(lines.as_bytes())
+            .map_err(doing(format!("writing to {}", path.display())))
+    }
+}

@@ -1,0 +1,148 @@
+//! Measurements as a table for people: a block for each subject, our figures above their floors and ratios.
+
+use std::fmt;
+
+use super::Measurement;
+use crate::measure::Metric;
+
+/// The columns, left to right.
+const COLUMNS: [(&str, &[Metric]); 6] = [
+    ("p50 us", &[Metric::P50]),
+    ("p99 us", &[Metric::P99]),
+    ("p99.9 us", &[Metric::P999]),
+    (
+        "per second",
+        &[
+            Metric::MessagesPerSecond,
+            Metric::EventsPerSecond,
+            Metric::CommandsPerSecond,
+        ],
+    ),
+    ("MB/s", &[Metric::MegabytesPerSecond]),
+    ("CPU ns each", &[Metric::CpuNsPerMessage]),
+];
+
+/// Measurements, and what a person should know beside them.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    blocks: Vec<Vec<Measurement>>,
+    notes: Vec<String>,
+}
+
+impl Table {
+    /// Adds the measurements of one subject.
+    pub(crate) fn add(&mut self, measurements: Vec<Measurement>) {
+        if !measurements.is_empty() {
+            self.blocks.push(measurements);
+        }
+    }
+
+    /// Adds a line below the table: what is missing, and what brings it.
+    pub(crate) fn note(&mut self, note: impl Into<String>) {
+        self.notes.push(note.into());
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.blocks.is_empty() {
+            write!(f, "{:<36}", "")?;
+            for (title, _) in COLUMNS {
+                write!(f, "{title:>13}")?;
+            }
+            writeln!(f)?;
+        }
+        for block in &self.blocks {
+            let (first, alone) = (&block[0], block.iter().all(|one| one.floor.is_none()));
+            let subject = format!("{} {} {}", first.bench, first.transport, bytes(first.size));
+            write_row(f, &subject, block, |one| Some(number(one.value)))?;
+            if !alone {
+                write_row(f, "  floor", block, |one| one.floor.map(number))?;
+                write_row(f, "  ratio", block, |one| {
+                    one.ratio.map(|ratio| format!("{ratio:.2}"))
+                })?;
+            }
+        }
+        if !self.notes.is_empty() {
+            writeln!(f)?;
+        }
+        self.notes.iter().try_for_each(|note| writeln!(f, "{note}"))
+    }
+}
+
+fn write_row(
+    f: &mut fmt::Formatter<'_>,
+    title: &str,
+    block: &[Measurement],
+    cell: impl Fn(&Measurement) -> Option<String>,
+) -> fmt::Result {
+    write!(f, "{title:<36}")?;
+    for (_, metrics) in COLUMNS {
+        let found = block
+            .iter()
+            .find(|one| metrics.contains(&one.metric))
+            .and_then(&cell);
+        write!(f, "{:>13}", found.as_deref().unwrap_or("-"))?;
+    }
+    writeln!(f)
+}
+
+/// Three digits or more, and a letter for large ones.
+fn number(value: f64) -> String {
+    match value {
+        v if v >= 1e6 => format!("{:.2} M", v / 1e6),
+        v if v >= 1e4 => format!("{:.1} K", v / 1e3),
+        v if v >= 100.0 => format!("{v:.0}"),
+        v if v >= 10.0 => format!("{v:.1}"),
+        v => format!("{v:.3}"),
+    }
+}
+
+fn bytes(size: usize) -> String {
+    match size {
+        s if s >= 1 << 20 && s % (1 << 20) == 0 => format!("{} MiB", s >> 20),
+        s if s >= 1 << 10 && s % (1 << 10) == 0 => format!("{} KiB", s >> 10),
+        s => format!("{s} B"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::measure::Figures;
+    use crate::report::Subject;
+
+    #[test]
+    fn a_figure_stands_above_its_floor_and_ratio() {
+        let subject = Subject {
+            bench: "latency",
+            transport: "tcp".into(),
+            size: 64,
+        };
+        let (ours, floor) = (
+            Figures::from([(Metric::P50, 3.0)]),
+            Figures::from([(Metric::P50, 2.0)]),
+        );
+        let mut table = Table::default();
+        table.add(subject.measurements(&ours, Some(&floor)));
+        table.note("more with less");
+        let text = table.to_string();
+        let lines: Vec<Vec<&str>> = text
+            .lines()
+            .map(|line| line.split_whitespace().collect())
+            .collect();
+        assert_eq!(lines[1][..5], ["latency", "tcp", "64", "B", "3.000"]);
+        assert_eq!(lines[2][..2], ["floor", "2.000"]);
+        assert_eq!(lines[3][..2], ["ratio", "1.50"]);
+        assert_eq!(text.lines().last(), Some("more with less"));
+    }
+
+    #[test]
+    fn numbers_keep_three_digits() {
+        let shown: Vec<String> = [0.0623, 12.34, 139.4, 33_123.0, 52e6]
+            .into_iter()
+            .map(number)
+            .collect();
+        assert_eq!(shown, ["0.062", "12.3", "139", "33.1 K", "52.00 M"]);
+    }
+}

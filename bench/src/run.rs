@@ -1,0 +1,345 @@
+//! From a command to a report: which sides take turns, and what is said about those that cannot.
+
+use std::io::IsTerminal;
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use crate::cli::{
+    Accounts, Command, Device, Everything, Floor, Journal, Messages, Output, Traffic, Transport,
+};
+use crate::error::{Error, doing};
+use crate::floor::journal::{JournalFloor, Mode, Shape};
+use crate::floor::perftest::Perftest;
+use crate::floor::{shm, tcp};
+use crate::machine::{self, Watch};
+use crate::measure::{Amount, Schedule, Side, take_turns};
+use crate::ours;
+use crate::report::{JsonLines, Measurement, Subject, Table};
+use crate::two_process::Work;
+use crate::wait::Wait;
+
+/// The whole table: payload of its messages, and of its events.
+const MESSAGE: usize = 64;
+const EVENT: usize = 256;
+/// The whole table: rounds and time of each side; eight pairs of sides stay well within a minute.
+const EVERYTHING: Schedule = Schedule {
+    rounds: 5,
+    amount: Amount::Seconds(1.0),
+};
+
+/// Runs a command and prints its report.
+pub(crate) fn run(command: Command) -> Result<(), Error> {
+    match command {
+        Command::Latency(options) => messages(Work::PingPong, &options),
+        Command::Throughput(options) => messages(Work::Stream, &options),
+        Command::Journal(options) => journal(&options, Sides::Both),
+        Command::Accounts(options) => accounts(&options),
+        Command::Floor(Floor::Tcp(options)) => floors(Transport::Tcp, &options.traffic),
+        Command::Floor(Floor::Shm(options)) => floors(Transport::Shm, &options.traffic),
+        Command::Floor(Floor::Rdma(options)) => floors(Transport::Rdma, &options.traffic),
+        Command::Floor(Floor::Journal(options)) => journal(&options, Sides::FloorAlone),
+        Command::FarHalf => crate::two_process::serve(),
+        Command::Tied { program, arguments } => crate::tied::become_program(&program, &arguments),
+    }
+}
+
+/// Everything that this machine can run; what it cannot run is a note, never the end of the rest.
+pub(crate) fn everything(options: &Everything) -> Result<(), Error> {
+    let mut report = Report::begin(&options.output)?;
+    for transport in [Transport::Tcp, Transport::Shm, Transport::Rdma] {
+        for work in [Work::PingPong, Work::Stream] {
+            let link = Link {
+                transport,
+                work,
+                wait: options.wait,
+                device: &options.device,
+            };
+            if let Err(error) = report.link(&link) {
+                report.table.note(format!(
+                    "no {} row for {}: {error}",
+                    bench_name(work),
+                    transport.name()
+                ));
+            }
+        }
+    }
+    let temporary = temporary_folder()?;
+    let pmem = options.dir.as_deref().unwrap_or(temporary.path());
+    for (dir, mode) in [(pmem, Mode::Pmem), (temporary.path(), Mode::Buffered)] {
+        let shape = Shape {
+            size: EVENT,
+            batch: 1,
+            threads: 1,
+        };
+        if let Err(error) = report.journal(dir, mode, shape, EVERYTHING, Sides::Both) {
+            report
+                .table
+                .note(format!("no {} row for the journal: {error}", mode.name()));
+            if matches!(error, Error::NotBuilt { .. }) {
+                report.journal(dir, mode, shape, EVERYTHING, Sides::FloorAlone)?;
+            }
+        }
+    }
+    report.end();
+    Ok(())
+}
+
+fn messages(work: Work, options: &Messages) -> Result<(), Error> {
+    let traffic = &options.traffic;
+    let link = Link {
+        transport: options.transport,
+        work,
+        wait: traffic.wait,
+        device: &traffic.device,
+    };
+    let mut report = Report::begin(&traffic.output)?;
+    for &size in &traffic.size {
+        let floor = link.floor(options.floor_size.unwrap_or(size))?;
+        report.both(
+            &link.subject(size),
+            link.ours(size)?,
+            floor,
+            traffic.extent.schedule(),
+        )?;
+    }
+    report.end();
+    Ok(())
+}
+
+fn floors(transport: Transport, traffic: &Traffic) -> Result<(), Error> {
+    let mut report = Report::begin(&traffic.output)?;
+    for &size in &traffic.size {
+        for work in [Work::PingPong, Work::Stream] {
+            let link = Link {
+                transport,
+                work,
+                wait: traffic.wait,
+                device: &traffic.device,
+            };
+            report.floor_alone(&link.subject(size), link.floor(size)?, traffic.extent.schedule())?;
+        }
+    }
+    report.end();
+    Ok(())
+}
+
+fn journal(options: &Journal, sides: Sides) -> Result<(), Error> {
+    let mut report = Report::begin(&options.output)?;
+    let temporary = temporary_folder()?;
+    let dir = options.dir.as_deref().unwrap_or(temporary.path());
+    for &size in &options.size {
+        report.journal(
+            dir,
+            options.mode,
+            options.shape(size),
+            options.extent.schedule(),
+            sides,
+        )?;
+    }
+    report.end();
+    Ok(())
+}
+
+fn accounts(options: &Accounts) -> Result<(), Error> {
+    let _ = options;
+    Err(Error::NotBuilt {
+        what: "the accounts job",
+    })
+}
+
+/// Whether ours is measured too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sides {
+    Both,
+    FloorAlone,
+}
+
+/// One kind of traffic over one kind of link.
+struct Link<'a> {
+    transport: Transport,
+    work: Work,
+    wait: Wait,
+    device: &'a Device,
+}
+
+impl Link<'_> {
+    /// The device, for rdma.
+    fn device(&self) -> Result<Option<String>, Error> {
+        match self.transport {
+            Transport::Rdma => machine::rdma_device(self.device.name.as_deref()).map(Some),
+            Transport::Tcp | Transport::Shm => Ok(None),
+        }
+    }
+
+    fn subject(&self, size: usize) -> Subject {
+        Subject {
+            bench: bench_name(self.work),
+            transport: self.transport.name().to_owned(),
+            size,
+        }
+    }
+
+    fn ours(&self, size: usize) -> Result<Box<dyn Side>, Error> {
+        ours::messages(
+            self.transport,
+            self.work,
+            size,
+            self.wait,
+            self.device()?.as_deref(),
+        )
+    }
+
+    fn floor(&self, size: usize) -> Result<Box<dyn Side>, Error> {
+        Ok(match self.transport {
+            Transport::Tcp => Box::new(tcp::side(self.work, size, self.wait)?),
+            Transport::Shm => Box::new(shm::side(self.work, size, self.wait)?),
+            Transport::Rdma => Box::new(Perftest::new(
+                &self.device()?.unwrap_or_default(),
+                self.work,
+                size,
+            )?),
+        })
+    }
+}
+
+fn bench_name(work: Work) -> &'static str {
+    match work {
+        Work::PingPong => "latency",
+        Work::Stream => "throughput",
+    }
+}
+
+/// A folder for a journal that goes away with its handle: on a disk if there is one, for what is written to a
+/// file system in memory is never durable.
+fn temporary_folder() -> Result<TempDir, Error> {
+    const DISK: &str = "/var/tmp";
+    let mut folder = std::env::temp_dir();
+    if machine::in_memory(&folder) && Path::new(DISK).is_dir() {
+        folder = DISK.into();
+    }
+    tempfile::Builder::new()
+        .prefix("bench-")
+        .tempdir_in(&folder)
+        .map_err(doing(format!(
+            "making a temporary folder in {}",
+            folder.display()
+        )))
+}
+
+/// A report in the making.
+struct Report {
+    watch: Watch,
+    json: JsonLines,
+    table: Table,
+}
+
+impl Report {
+    fn begin(output: &Output) -> Result<Report, Error> {
+        let json = JsonLines::open(output.json.as_deref())?;
+        Ok(Report {
+            watch: Watch::begin(),
+            json,
+            table: Table::default(),
+        })
+    }
+
+    /// One link of the whole table; its floor alone where this build has nothing of ours for it.
+    fn link(&mut self, link: &Link<'_>) -> Result<(), Error> {
+        let (subject, floor) = (link.subject(MESSAGE), link.floor(MESSAGE)?);
+        match link.ours(MESSAGE) {
+            Ok(ours) => self.both(&subject, ours, floor, EVERYTHING),
+            Err(error @ Error::NotBuilt { .. }) => {
+                self.floor_alone(&subject, floor, EVERYTHING).and(Err(error))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Lets both sides take turns and reports ours beside the floor.
+    fn both(
+        &mut self,
+        subject: &Subject,
+        mut ours: Box<dyn Side>,
+        mut floor: Box<dyn Side>,
+        schedule: Schedule,
+    ) -> Result<(), Error> {
+        progress(subject);
+        let medians = take_turns(&mut [&mut *floor, &mut *ours], schedule)?;
+        self.add(subject.measurements(&medians[1], Some(&medians[0])))
+    }
+
+    /// Reports a floor for itself, under a name that nobody takes for ours.
+    fn floor_alone(
+        &mut self,
+        subject: &Subject,
+        mut floor: Box<dyn Side>,
+        schedule: Schedule,
+    ) -> Result<(), Error> {
+        let subject = Subject {
+            transport: format!("floor-{}", subject.transport),
+            ..subject.clone()
+        };
+        progress(&subject);
+        let medians = take_turns(&mut [&mut *floor], schedule)?;
+        self.add(subject.measurements(&medians[0], None))
+    }
+
+    fn journal(
+        &mut self,
+        dir: &Path,
+        mode: Mode,
+        shape: Shape,
+        schedule: Schedule,
+        sides: Sides,
+    ) -> Result<(), Error> {
+        if machine::in_memory(dir) && mode != Mode::Volatile {
+            self.table.note(format!(
+                "{} is in memory: nothing there outlives the machine",
+                dir.display()
+            ));
+        }
+        let floor = JournalFloor::open(dir, mode, shape)?;
+        let mode = floor.mode();
+        let subject = Subject {
+            bench: "journal",
+            transport: mode.name().to_owned(),
+            size: shape.size,
+        };
+        match sides {
+            Sides::FloorAlone => self.floor_alone(&subject, Box::new(floor), schedule),
+            Sides::Both => self.both(
+                &subject,
+                ours::journal(dir, mode, shape)?,
+                Box::new(floor),
+                schedule,
+            ),
+        }
+    }
+
+    fn add(&mut self, measurements: Vec<Measurement>) -> Result<(), Error> {
+        self.json.write(&measurements)?;
+        self.table.add(measurements);
+        Ok(())
+    }
+
+    /// Prints the table, out of the JSON lines' way.
+    fn end(self) {
+        let text = format!("{}\n\n{}", self.watch.describe(), self.table);
+        if self.json.to_standard_output() {
+            eprint!("{text}");
+        } else {
+            print!("{text}");
+        }
+    }
+}
+
+/// Tells a person who watches what is being measured.
+fn progress(subject: &Subject) {
+    if std::io::stderr().is_terminal() {
+        eprintln!(
+            "measuring {} {} {} B",
+            subject.bench, subject.transport, subject.size
+        );
+    }
+}

@@ -1,0 +1,61 @@
+//! What the two processes of a bench say to each other besides the traffic that is measured: one JSON object a
+//! line, over the child's standard input and output.
+
+use serde::{Deserialize, Serialize};
+
+use crate::floor::{shm, tcp};
+
+/// The kind of traffic of a round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Work {
+    /// Near sends a message, far answers with one of the same size, and so on.
+    PingPong,
+    /// Near sends messages without waiting, far takes them.
+    Stream,
+}
+
+/// One round.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Plan {
+    pub(crate) work: Work,
+    /// Payload of a message in bytes.
+    pub(crate) size: usize,
+    /// Round trips, or messages one way.
+    pub(crate) count: u64,
+}
+
+/// What a far half is to be; one variant for each kind of side, holding what it needs to open.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum Role {
+    TcpFloor(tcp::Role),
+    ShmFloor(shm::Role),
+}
+
+/// From the near process to the far one.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum ToFar {
+    Open(Role),
+    Begin(Plan),
+}
+
+/// From the far process to the near one.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum ToNear {
+    /// The far half is open, and found at this address (its form is the role's own matter).
+    Ready { address: String },
+    /// The far half is about to begin the round.
+    Begun,
+    /// The round is over.
+    Finished(FarReport),
+    /// The far half has failed and its process is about to end.
+    Failed { reason: String },
+}
+
+/// What the far half knows about a round.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct FarReport {
+    /// When its last message was done, on the clock that both processes share.
+    pub(crate) finished_ns: u64,
+    /// CPU time its process used for the round.
+    pub(crate) cpu_ns: u64,
+}

@@ -1,0 +1,95 @@
+//! The far process: reads what to be and what to do from its standard input, and ends when that ends.
+
+use std::io::{BufRead, Write};
+use std::sync::mpsc::{self, Receiver};
+
+use super::control::{FarReport, Plan, Role, ToFar, ToNear};
+use crate::clock;
+use crate::error::{Error, doing};
+use crate::floor::{shm, tcp};
+use crate::wait::Gone;
+
+/// The half of a side that runs in the child process.
+pub(crate) trait Far {
+    /// Where the near half finds this one.
+    fn address(&self) -> Result<String, Error>;
+
+    /// Does the far part of a round: answers `plan.count` messages, or takes as many. `gone` is never set here:
+    /// a child whose parent is gone ends.
+    fn run(&mut self, plan: &Plan, gone: &Gone) -> Result<(), Error>;
+}
+
+impl Role {
+    fn open(self) -> Result<Box<dyn Far>, Error> {
+        Ok(match self {
+            Role::TcpFloor(role) => Box::new(tcp::Responder::open(role)?),
+            Role::ShmFloor(role) => Box::new(shm::Responder::open(role)?),
+        })
+    }
+}
+
+/// The whole life of the far process.
+pub(crate) fn serve() -> Result<(), Error> {
+    crate::tied::die_with_parent()?;
+    let orders = read_orders();
+    let served = obey(&orders);
+    if let Err(error) = &served {
+        say(&ToNear::Failed {
+            reason: error.to_string(),
+        })?;
+    }
+    served
+}
+
+fn obey(orders: &Receiver<ToFar>) -> Result<(), Error> {
+    let Ok(ToFar::Open(role)) = orders.recv() else {
+        return Err(Error::NotAChild);
+    };
+    let mut far = role.open()?;
+    say(&ToNear::Ready {
+        address: far.address()?,
+    })?;
+    let never_gone = Gone::new(false);
+    while let Ok(order) = orders.recv() {
+        let ToFar::Begin(plan) = order else {
+            return Err(Error::NotAChild);
+        };
+        say(&ToNear::Begun)?;
+        let cpu_before = clock::cpu_ns();
+        far.run(&plan, &never_gone)?;
+        let report = FarReport {
+            finished_ns: clock::monotonic_ns(),
+            cpu_ns: clock::cpu_ns() - cpu_before,
+        };
+        say(&ToNear::Finished(report))?;
+    }
+    Ok(())
+}
+
+/// Reads orders on a thread of its own, which ends the process with the pipe: so also a far half that is deep
+/// in a loop does not outlive its parent.
+fn read_orders() -> Receiver<ToFar> {
+    let (orders, received) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lock().lines() {
+            let order = line.ok().and_then(|line| serde_json::from_str(&line).ok());
+            let Some(order) = order else { break };
+            if orders.send(order).is_err() {
+                return;
+            }
+        }
+        // An empty or garbled first line is a person trying the hidden command: let them have the message.
+        drop(orders);
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        std::process::exit(1);
+    });
+    received
+}
+
+fn say(word: &ToNear) -> Result<(), Error> {
+    let line = serde_json::to_string(word).map_err(doing("writing a control line"))?;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}")
+        .and_then(|()| out.flush())
+        .map_err(doing("writing to the control pipe"))
+}

@@ -1,0 +1,95 @@
+//! A side whose work is done by two processes: this one (near) and a child of it (far).
+//!
+//! The near half drives: it opens the far half with a [`Role`], announces each round to it, does its own part and
+//! collects what the far half says. Between rounds the child sleeps in a read of its control pipe. It lives
+//! no longer than this process, and nothing here waits without a deadline.
+
+mod control;
+mod far;
+mod peer;
+
+use std::time::Duration;
+
+pub(crate) use control::{Plan, Role, Work};
+pub(crate) use far::{Far, serve};
+use peer::Peer;
+
+use crate::clock;
+use crate::error::Error;
+use crate::measure::{Figures, Laps, Metric, RoundResult, Side, rates};
+use crate::wait::Gone;
+
+/// The half of a side that runs in this process.
+pub(crate) trait Near {
+    /// Does the near part of a round: `plan.count` round trips, each ended by [`Laps::lap`], or as many messages
+    /// one way. Must return an error soon after `gone` is set, and when nothing moves any more.
+    fn run(&mut self, plan: &Plan, laps: &mut Laps, gone: &Gone) -> Result<(), Error>;
+}
+
+/// Both halves together.
+pub(crate) struct TwoProcesses<N> {
+    near: N,
+    peer: Peer,
+    laps: Laps,
+    work: Work,
+    size: usize,
+}
+
+impl<N: Near> TwoProcesses<N> {
+    /// Starts the far half in `role`, then the near half with the address that the far half is found at.
+    pub(crate) fn start(
+        role: Role,
+        work: Work,
+        size: usize,
+        connect: impl FnOnce(&str) -> Result<N, Error>,
+    ) -> Result<TwoProcesses<N>, Error> {
+        let mut peer = Peer::spawn()?;
+        let address = peer.open(role)?;
+        let near = connect(&address)?;
+        Ok(TwoProcesses {
+            near,
+            peer,
+            laps: Laps::new(),
+            work,
+            size,
+        })
+    }
+}
+
+impl<N: Near> Side for TwoProcesses<N> {
+    fn run_round(&mut self, count: u64) -> Result<RoundResult, Error> {
+        let plan = Plan {
+            work: self.work,
+            size: self.size,
+            count,
+        };
+        self.peer.begin(&plan)?;
+        let (cpu_before, began) = (clock::cpu_ns(), clock::monotonic_ns());
+        let ran = self.near.run(&plan, &mut self.laps, self.peer.gone());
+        let near_cpu = clock::cpu_ns() - cpu_before;
+        if let Err(near) = ran {
+            return Err(self.peer.reason().unwrap_or(near));
+        }
+        let far = self.peer.finish()?;
+        let elapsed = Duration::from_nanos(far.finished_ns.saturating_sub(began).max(1));
+        let cpu_ns = near_cpu + far.cpu_ns;
+        Ok(RoundResult {
+            elapsed,
+            figures: self.figures(&plan, elapsed, cpu_ns),
+        })
+    }
+}
+
+impl<N> TwoProcesses<N> {
+    fn figures(&mut self, plan: &Plan, elapsed: Duration, cpu_ns: u64) -> Figures {
+        match plan.work {
+            Work::PingPong => {
+                let messages = 2 * plan.count;
+                let mut figures = self.laps.percentiles(2);
+                figures.insert(Metric::CpuNsPerMessage, cpu_ns as f64 / messages.max(1) as f64);
+                figures
+            }
+            Work::Stream => rates(Metric::MessagesPerSecond, plan.count, plan.size, elapsed, cpu_ns),
+        }
+    }
+}

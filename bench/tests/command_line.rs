@@ -1,0 +1,94 @@
+//! What is wrong on the command line is said clearly, before anything is measured, with exit status 2.
+
+mod program;
+
+use program::bench;
+
+#[track_caller]
+fn refused(arguments: &[&str], wanted: &str) {
+    let output = bench(arguments);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
+    assert!(said.contains(wanted), "{arguments:?} said: {said}");
+    assert!(!said.contains("panicked"), "{arguments:?} said: {said}");
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn an_unknown_command_or_flag() {
+    refused(&["latencies"], "latencies");
+    refused(&["latency", "--transport", "tcp", "--sizes", "64"], "--sizes");
+}
+
+#[test]
+fn an_unknown_transport_mode_or_way_of_waiting() {
+    refused(
+        &["latency", "--transport", "udp"],
+        "possible values: tcp, shm, rdma",
+    );
+    refused(&["floor", "journal", "--mode", "fast"], "pmem");
+    refused(
+        &["floor", "tcp", "--wait", "sleep"],
+        "possible values: spin, adaptive, park",
+    );
+}
+
+#[test]
+fn a_missing_transport() {
+    refused(&["latency"], "--transport");
+    refused(&["accounts", "--kill", "3"], "--transport");
+}
+
+#[test]
+fn numbers_out_of_range() {
+    refused(&["floor", "tcp", "--size", "0"], "--size");
+    refused(&["floor", "tcp", "--size", "64,1GiB"], "1GiB");
+    refused(&["floor", "tcp", "--count", "0"], "--count");
+    refused(&["floor", "tcp", "--count=-5"], "--count");
+    refused(&["floor", "tcp", "--seconds", "forever"], "--seconds");
+    refused(&["floor", "tcp", "--rounds", "0"], "--rounds");
+    refused(&["journal", "--batch", "0"], "--batch");
+    refused(&["journal", "--threads", "100000"], "--threads");
+    refused(
+        &["accounts", "--transport", "tcp", "--accounts", "1"],
+        "--accounts",
+    );
+}
+
+#[test]
+fn a_count_and_a_time_at_once() {
+    refused(
+        &["floor", "tcp", "--count", "10", "--seconds", "1"],
+        "cannot be used with",
+    );
+}
+
+#[test]
+fn an_unknown_device() {
+    refused(
+        &["floor", "rdma", "--device", "no-such-device"],
+        "no RDMA device `no-such-device`",
+    );
+}
+
+#[test]
+fn a_journal_folder_that_is_not_there() {
+    refused(
+        &["floor", "journal", "--dir", "/no/such/folder"],
+        "/no/such/folder: no such folder",
+    );
+}
+
+#[test]
+fn a_json_path_that_cannot_be_written() {
+    let output = bench(&["floor", "tcp", "--json", "/no/such/folder/figures"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("/no/such/folder/figures"));
+}
+
+#[test]
+fn the_other_half_started_by_hand_does_not_hang() {
+    let output = bench(&["far-half"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("bench --help"));
+}

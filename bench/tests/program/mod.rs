@@ -1,0 +1,57 @@
+//! The program under test.
+
+#![allow(dead_code)]
+
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+/// The program, without what the environment might tell it.
+pub(crate) fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bench"));
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .env_remove("SOFT_ROCE_DEVICE")
+        .env_remove("PMEM_DIR");
+    command
+}
+
+/// Runs the program to its end.
+pub(crate) fn bench(arguments: &[&str]) -> Output {
+    command(arguments).output().expect("the program starts")
+}
+
+/// Runs the program and returns the JSON lines it wrote to its standard output.
+#[track_caller]
+pub(crate) fn measurements(arguments: &[&str]) -> Vec<Value> {
+    let output = bench(&[arguments, &["--json", "/dev/stdout"]].concat());
+    let (out, err) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert!(output.status.success(), "{arguments:?}: {err}");
+    out.lines()
+        .map(|line| serde_json::from_str(line).expect(line))
+        .collect()
+}
+
+/// The value of the one measurement that is so named.
+#[track_caller]
+pub(crate) fn value(measurements: &[Value], bench: &str, transport: &str, size: u64, metric: &str) -> f64 {
+    let found: Vec<&Value> = measurements
+        .iter()
+        .filter(|one| {
+            one["bench"] == bench
+                && one["transport"] == transport
+                && one["size"] == size
+                && one["metric"] == metric
+        })
+        .collect();
+    assert_eq!(
+        found.len(),
+        1,
+        "{bench} {transport} {size} {metric} in {measurements:?}"
+    );
+    found[0]["value"].as_f64().expect("a number")
+}
