@@ -1,1 +1,13 @@
-//! The one-sided link: RDMA writes into the peer's ring through libibverbs, or shared memory between processes of one host.
+//! The one-sided link: RDMA writes into the peer's ring through libibverbs, or shared memory between processes of
+//! one host.
+//!
+//! Both run the same link over a small fabric: what a device must do is to make bytes of a ring appear at the same
+//! place of another one, to carry an acknowledgement, and to wake a sleeping receiver. [`Shm`] needs nothing but
+//! Linux.
+
+mod fabric;
+mod limits;
+mod link;
+mod shm;
+
+pub use shm::Shm;

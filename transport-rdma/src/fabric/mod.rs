@@ -1,0 +1,63 @@
+//! What differs between the devices that a link runs on: one-sided writes, the cells that acknowledgements stand in,
+//! and how a sleeping receiver is woken.
+//!
+//! The two halves of a fabric are used by one thread each, at the same time. Neither ever blocks, spins or sleeps.
+
+use std::os::fd::BorrowedFd;
+
+use transport::lane::Lane;
+use transport::link::LinkError;
+use transport::ring::Position;
+
+pub(crate) mod shm;
+
+/// One thing for the device to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Request {
+    /// Make `len` bytes of the lane's send ring, from `offset` on, appear at the same offset of the peer's ring.
+    /// They do not wrap.
+    Write {
+        /// Whose ring.
+        lane: Lane,
+        /// Where in the ring, in bytes.
+        offset: usize,
+        /// How many bytes.
+        len: usize,
+        /// The position up to which the lane has been pushed when this is taken.
+        end: Position,
+    },
+    /// Tell the peer up to where its ring of this lane has been consumed.
+    Acknowledge {
+        /// Whose ring.
+        lane: Lane,
+        /// The position.
+        position: Position,
+    },
+}
+
+/// The half that sends.
+pub(crate) trait Outbound: Send {
+    /// Whether bytes have to be carried at all: false where both ends map the same ring.
+    const CARRIES: bool;
+
+    /// Takes the first requests of the list, in order, and says how many: fewer than all when the device is full.
+    fn post(&mut self, requests: &[Request]) -> Result<usize, LinkError>;
+}
+
+/// The half that receives.
+pub(crate) trait Inbound: Send {
+    /// How far the peer says it has consumed a lane's send ring. Reads memory alone. Not to be believed.
+    fn credit(&self, lane: Lane) -> Position;
+
+    /// Called by every poll: memory alone, except for what looks at the device and at the peer's life now and then.
+    fn tend(&mut self) -> Result<(), LinkError>;
+
+    /// Makes it so that what arrives from now on makes a descriptor readable, then asks `quiet` whether nothing has
+    /// arrived before. True when asleep.
+    fn arm(&mut self, quiet: &dyn Fn(&Self) -> bool) -> Result<bool, LinkError>
+    where
+        Self: Sized;
+
+    /// What becomes readable.
+    fn descriptors(&self) -> Vec<BorrowedFd<'_>>;
+}

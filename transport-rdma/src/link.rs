@@ -1,0 +1,203 @@
+//! The link: what is the same on every fabric.
+//!
+//! The sending half turns what is committed into as few writes as the rings allow (two where one wraps), the control
+//! lane first, with the acknowledgements that have moved. The receiving half looks at memory. Neither keeps anything
+//! that a later link would need.
+
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::Ordering;
+
+use transport::frame::Kind;
+use transport::lane::{LANES, Lane};
+use transport::link::{LinkError, LinkReceiver, LinkSender, Push, ReceiveLanes, SendLanes};
+use transport::ring::{Position, ReceiveRing, SendRing};
+
+use crate::fabric::{Inbound, Outbound, Request};
+use crate::limits::{BATCH, SPAN};
+
+/// The half of a link that pushes.
+pub(crate) struct Sender<F> {
+    fabric: F,
+    /// Up to where each lane has been pushed.
+    pushed: [Position; LANES],
+    /// What the peer was last told of each lane.
+    told: [Position; LANES],
+}
+
+impl<F: Outbound> Sender<F> {
+    pub(crate) fn new(fabric: F, from: [Position; LANES]) -> Sender<F> {
+        Sender {
+            fabric,
+            pushed: from,
+            told: [0; LANES],
+        }
+    }
+
+    /// What there is to do now, as far as one batch holds it.
+    fn collect(&self, lanes: &SendLanes, target: &[Position; LANES], batch: &mut Batch) {
+        for lane in Lane::ALL {
+            let index = lane.index();
+            let acknowledged = lanes.acknowledged(lane);
+            if acknowledged > self.told[index] {
+                batch.add(Request::Acknowledge {
+                    lane,
+                    position: acknowledged,
+                });
+            }
+            if F::CARRIES && self.pushed[index] < target[index] {
+                collect_span(lane, lanes.ring(lane), self.pushed[index], batch);
+            }
+        }
+    }
+
+    fn taken(&mut self, requests: &[Request]) {
+        for request in requests {
+            match *request {
+                Request::Write { lane, end, .. } => self.pushed[lane.index()] = end,
+                Request::Acknowledge { lane, position } => self.told[lane.index()] = position,
+            }
+        }
+    }
+}
+
+impl<F: Outbound> LinkSender for Sender<F> {
+    fn push(&mut self, lanes: &SendLanes) -> Result<Push, LinkError> {
+        // What is committed during the push belongs to the next one: a busy producer does not keep us here.
+        let target = if F::CARRIES {
+            Lane::ALL.map(|lane| lanes.ring(lane).claimed())
+        } else {
+            [0; LANES]
+        };
+        loop {
+            let mut batch = Batch::new();
+            self.collect(lanes, &target, &mut batch);
+            let requests = batch.requests();
+            if requests.is_empty() {
+                return Ok(Push::Done);
+            }
+            let taken = self.fabric.post(requests)?;
+            self.taken(&requests[..taken.min(requests.len())]);
+            if taken < requests.len() {
+                return Ok(Push::Blocked);
+            }
+            if !F::CARRIES {
+                return Ok(Push::Done);
+            }
+        }
+    }
+}
+
+/// Adds the writes of one lane's next span: one, or two where the ring wraps.
+fn collect_span(lane: Lane, ring: &SendRing, from: Position, batch: &mut Batch) {
+    let to = ring.committed(from, SPAN);
+    let mask = ring.capacity() - 1;
+    let mut position = from;
+    while position < to {
+        let lap_end = (position | mask) + 1;
+        let end = to.min(lap_end);
+        let bytes_end = if end == lap_end {
+            without_padding(ring, position, end)
+        } else {
+            end
+        };
+        batch.add(Request::Write {
+            lane,
+            offset: (position & mask) as usize,
+            len: (bytes_end - position) as usize,
+            end,
+        });
+        position = end;
+    }
+}
+
+/// The end of what has to be carried of a span that reaches the end of the ring: of padding the header is enough,
+/// because the peer's ring is zero where nothing has been written since it was consumed.
+fn without_padding(ring: &SendRing, from: Position, to: Position) -> Position {
+    let mut last = from;
+    loop {
+        let next = ring.committed(last, 0);
+        if next >= to || next == last {
+            break;
+        }
+        last = next;
+    }
+    let offset = (last & (ring.capacity() - 1)) as usize;
+    let first = ring.memory().word(offset).load(Ordering::Acquire);
+    if (first >> 32) as u8 == Kind::Padding as u8 {
+        to.min(last + transport::frame::HEADER as u64)
+    } else {
+        to
+    }
+}
+
+/// Requests on the stack: a push allocates nothing.
+struct Batch {
+    requests: [Request; BATCH],
+    len: usize,
+}
+
+impl Batch {
+    fn new() -> Batch {
+        let none = Request::Acknowledge {
+            lane: Lane::Control,
+            position: 0,
+        };
+        Batch {
+            requests: [none; BATCH],
+            len: 0,
+        }
+    }
+
+    fn add(&mut self, request: Request) {
+        self.requests[self.len] = request;
+        self.len += 1;
+    }
+
+    fn requests(&self) -> &[Request] {
+        &self.requests[..self.len]
+    }
+}
+
+/// The half of a link that receives.
+pub(crate) struct Receiver<F> {
+    fabric: F,
+}
+
+impl<F: Inbound> Receiver<F> {
+    pub(crate) fn new(fabric: F) -> Receiver<F> {
+        Receiver { fabric }
+    }
+}
+
+impl<F: Inbound> LinkReceiver for Receiver<F> {
+    fn poll(&mut self, lanes: &mut ReceiveLanes) -> Result<bool, LinkError> {
+        let alive = self.fabric.tend();
+        // Also of a dead link: what the peer had acknowledged before need not be sent again.
+        let mut changed = false;
+        for lane in Lane::ALL {
+            let credit = self.fabric.credit(lane);
+            let known = &mut lanes.credit[lane.index()];
+            if credit > *known {
+                *known = credit;
+                changed = true;
+            }
+        }
+        alive?;
+        Ok(changed || !lanes.rings.iter().all(ReceiveRing::is_empty))
+    }
+
+    fn arm(&mut self, lanes: &ReceiveLanes) -> Result<bool, LinkError> {
+        self.fabric.arm(&|fabric| {
+            let no_credit = |lane: Lane| fabric.credit(lane) <= lanes.credit[lane.index()];
+            Lane::ALL.into_iter().all(no_credit) && lanes.rings.iter().all(ReceiveRing::is_empty)
+        })
+    }
+
+    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        self.fabric.descriptors()
+    }
+
+    fn polls_memory(&self) -> bool {
+        true
+    }
+}
