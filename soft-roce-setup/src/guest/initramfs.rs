@@ -5,7 +5,8 @@
 use std::path::{Path, PathBuf};
 
 use super::kernel::Kernel;
-use super::modules::{ModuleError, load_order, read_module};
+use super::modules::{ModuleError, load_order};
+use super::unpack::{UnpackError, read_plain};
 
 /// What the script prints on the console once the kernel has started it.
 pub(crate) const STARTED: &str = "soft-roce-setup: kernel started";
@@ -21,6 +22,8 @@ pub(crate) enum InitramfsError {
     Read { path: PathBuf, source: std::io::Error },
     #[error(transparent)]
     Module(#[from] ModuleError),
+    #[error(transparent)]
+    Unpack(#[from] UnpackError),
 }
 
 /// A static busybox of this machine, if there is one.
@@ -62,7 +65,7 @@ pub(crate) fn build(kernel: &Kernel, setup: &Path, job: &[u8]) -> Result<Vec<u8>
     let mut order = String::new();
     for (index, path) in load_order(&kernel.modules, &MODULES)?.into_iter().enumerate() {
         let name = format!("modules/{index:03}.ko");
-        archive.file(&name, 0o600, &read_module(&path)?);
+        archive.file(&name, 0o600, &read_plain(&path)?);
         order.push_str(&format!("/{name}\n"));
     }
     archive.file("order", 0o600, order.as_bytes());

@@ -6,13 +6,17 @@ use std::path::{Path, PathBuf};
 
 use super::cache::{Cache, CacheError};
 use super::modules::has_module;
+use super::unpack::extract_kernel;
 use crate::tool::{ToolError, output};
 
 /// A kernel that can be booted.
 #[derive(Clone, Debug)]
 pub(crate) struct Kernel {
     pub(crate) version: String,
+    /// What QEMU is given: plain if possible.
     pub(crate) image: PathBuf,
+    /// The `vmlinuz` of the package.
+    packed: PathBuf,
     /// `lib/modules/VERSION` of it.
     pub(crate) modules: PathBuf,
 }
@@ -45,6 +49,9 @@ const WANTED: [&str; 7] = [
     "dummy",
 ];
 
+/// The start of a half-fetched kernel's name.
+const FETCHING: &str = ".fetching-";
+
 /// Not needed in a guest, and three quarters of the package.
 const UNNEEDED: [&str; 7] = [
     "kernel/sound",
@@ -68,13 +75,13 @@ pub(crate) fn cached(cache: &Cache) -> Option<Kernel> {
 
 /// The kernel in the cache, fetched first when there is none. `say` is told what is being done.
 pub(crate) fn obtain(cache: &Cache, say: &dyn Fn(&str)) -> Result<Kernel, KernelError> {
-    if let Some(kernel) = cached(cache) {
+    if let Some(kernel) = cached(cache).filter(Kernel::is_prepared) {
         return Ok(kernel);
     }
     let _lock = cache.lock()?;
     // Another run may have fetched it while this one waited for the lock.
     if let Some(kernel) = cached(cache) {
-        return Ok(kernel);
+        return Ok(prepare(kernel, say));
     }
     let packages = match packages() {
         Err(KernelError::NoPackage { .. }) if rustix::process::geteuid().is_root() => {
@@ -89,7 +96,44 @@ pub(crate) fn obtain(cache: &Cache, say: &dyn Fn(&str)) -> Result<Kernel, Kernel
         packages.join(", "),
         cache.directory().display()
     ));
-    fetch(cache, &packages)
+    fetch(cache, &packages).map(|kernel| prepare(kernel, say))
+}
+
+impl Kernel {
+    /// Whether a plain kernel was made of the compressed one, or it was found that none can be.
+    fn is_prepared(&self) -> bool {
+        plain_image(&self.packed).exists()
+    }
+}
+
+/// Makes the plain kernel, once. Without it a guest starts all the same, 3 s later.
+fn prepare(mut kernel: Kernel, say: &dyn Fn(&str)) -> Kernel {
+    let plain = plain_image(&kernel.packed);
+    if !plain.exists()
+        && let Err(error) = extract_kernel(&kernel.packed, &plain)
+    {
+        say(&format!("guests start slower than they could: {error}"));
+        // An empty file: do not try again.
+        let _ = std::fs::write(&plain, []);
+    }
+    kernel.image = best_image(&kernel.packed);
+    kernel
+}
+
+/// `boot/vmlinux-6.1` beside `boot/vmlinuz-6.1`.
+fn plain_image(packed: &Path) -> PathBuf {
+    let name = packed
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .replacen("vmlinuz", "vmlinux", 1);
+    packed.with_file_name(name)
+}
+
+fn best_image(packed: &Path) -> PathBuf {
+    let plain = plain_image(packed);
+    let usable = plain.metadata().is_ok_and(|data| data.len() > 0);
+    if usable { plain } else { packed.into() }
 }
 
 /// The packages to download, by asking apt what the meta package depends on.
@@ -123,13 +167,19 @@ pub(crate) fn packages() -> Result<Vec<String>, KernelError> {
 
 fn fetch(cache: &Cache, packages: &[String]) -> Result<Kernel, KernelError> {
     let kernels = cache.directory().join("kernels");
+    // What an interrupted run left; nobody else fetches while the lock is held.
+    for entry in std::fs::read_dir(&kernels).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(FETCHING) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
     let unpack_error = |path: &Path, source| KernelError::Unpack {
         path: path.into(),
         source,
     };
     std::fs::create_dir_all(&kernels).map_err(|source| unpack_error(&kernels, source))?;
     let work = tempfile::Builder::new()
-        .prefix(".fetching-")
+        .prefix(FETCHING)
         .tempdir_in(&kernels)
         .map_err(|source| unpack_error(&kernels, source))?;
     crate::tool::download(work.path(), packages)?;
@@ -165,12 +215,13 @@ fn fetch(cache: &Cache, packages: &[String]) -> Result<Kernel, KernelError> {
 /// The kernel of an unpacked tree, if all that is wanted is there.
 fn kernel_in(tree: &Path) -> Option<Kernel> {
     let version = only_entry(&tree.join("lib/modules"))?;
-    let image = tree.join("boot").join(format!("vmlinuz-{version}"));
+    let packed = tree.join("boot").join(format!("vmlinuz-{version}"));
     let modules = tree.join("lib/modules").join(&version);
-    let usable = image.is_file() && WANTED.iter().all(|name| has_module(&modules, name));
-    usable.then_some(Kernel {
+    let usable = packed.is_file() && WANTED.iter().all(|name| has_module(&modules, name));
+    usable.then(|| Kernel {
         version,
-        image,
+        image: best_image(&packed),
+        packed,
         modules,
     })
 }

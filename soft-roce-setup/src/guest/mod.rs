@@ -10,6 +10,7 @@ pub(crate) mod machine;
 pub(crate) mod modules;
 pub(crate) mod ports;
 mod session;
+mod unpack;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

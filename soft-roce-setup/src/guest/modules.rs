@@ -1,8 +1,7 @@
-//! Kernel modules out of a package: what depends on what, in which order to load, and plain bytes of compressed ones.
+//! Kernel modules out of a package: what depends on what, and in which order to load.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ModuleError {
@@ -12,12 +11,6 @@ pub(crate) enum ModuleError {
         "the kernel in {directory} has no module {name} (is it a cloud kernel? the generic one is needed)"
     )]
     Missing { name: String, directory: PathBuf },
-    #[error("cannot unpack {path} with `{tool}`: {reason} (install the package that has `{tool}`)")]
-    Unpack {
-        path: PathBuf,
-        tool: &'static str,
-        reason: String,
-    },
 }
 
 /// The files to load for `wanted`, what each depends on before it. `directory` is `lib/modules/VERSION`.
@@ -57,36 +50,6 @@ pub(crate) fn load_order(directory: &Path, wanted: &[&str]) -> Result<Vec<PathBu
 /// Whether the kernel has this module, as a file or built in.
 pub(crate) fn has_module(directory: &Path, name: &str) -> bool {
     load_order(directory, &[name]).is_ok()
-}
-
-/// A module's bytes, uncompressed: busybox cannot unpack all that distributions use.
-pub(crate) fn read_module(path: &Path) -> Result<Vec<u8>, ModuleError> {
-    let tool = match path.extension().and_then(|e| e.to_str()) {
-        Some("xz") => "xz",
-        Some("zst") => "zstd",
-        Some("gz") => "gzip",
-        _ => {
-            return std::fs::read(path).map_err(|source| ModuleError::Read {
-                path: path.into(),
-                source,
-            });
-        }
-    };
-    let fail = |reason: String| ModuleError::Unpack {
-        path: path.into(),
-        tool,
-        reason,
-    };
-    let unpacked = Command::new(tool)
-        .args(["-d", "-c"])
-        .arg(path)
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| fail(error.to_string()))?;
-    if !unpacked.status.success() {
-        return Err(fail(String::from_utf8_lossy(&unpacked.stderr).trim().to_owned()));
-    }
-    Ok(unpacked.stdout)
 }
 
 fn read(path: &Path) -> Result<String, ModuleError> {
