@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read};
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::rc::Rc;
 
 use crate::socket::Stream;
@@ -146,7 +146,7 @@ impl Stream for Pipe {
         let mut left = share;
         for buffer in from {
             let len = buffer.len().min(left);
-            flow.bytes.extend(&buffer[..len]);
+            flow.bytes.write_all(&buffer[..len])?;
             left -= len;
         }
         Ok(share)

@@ -151,8 +151,8 @@ fn history(seed: u64, capacity: usize, cut: usize, sizes: &LaneSizes, steps: usi
                 } else {
                     random.below(100)
                 };
-                let pattern = random.next().to_le_bytes();
-                let body = pattern.into_iter().cycle().take(len).collect();
+                let mut body = random.next().to_le_bytes().repeat(len / 8 + 1);
+                body.truncate(len);
                 this.commit_for(that, lane, body);
             }
             5..=8 => {
