@@ -5,10 +5,11 @@
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::clock;
 use crate::error::Error;
 
 /// Without progress for this long a bench gives up.
@@ -47,7 +48,8 @@ pub(crate) struct Idle<'a> {
     gone: &'a Gone,
     looks: u32,
     looks_between_yields: u32,
-    since: Option<Instant>,
+    /// In ticks: where the kernel's clock is emulated, reading it would be most of the wait.
+    since: Option<u64>,
 }
 
 impl<'a> Idle<'a> {
@@ -88,7 +90,9 @@ impl<'a> Idle<'a> {
         if self.gone.load(Ordering::Relaxed) {
             return Err(Error::PeerGone);
         }
-        let waited = self.since.get_or_insert_with(Instant::now).elapsed();
+        let now = clock::ticks();
+        let ticks = now.saturating_sub(*self.since.get_or_insert(now));
+        let waited = Duration::from_nanos((ticks as f64 * clock::ns_per_tick()) as u64);
         if waited > STALLED_AFTER {
             return Err(Error::Stalled(STALLED_AFTER));
         }

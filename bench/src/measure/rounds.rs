@@ -25,9 +25,9 @@ pub(crate) struct Schedule {
 
 /// Runs the rounds of all sides in turn, the order reversed every other round, and returns each side's medians.
 pub(crate) fn take_turns(sides: &mut [&mut dyn Side], schedule: Schedule) -> Result<Vec<Figures>, Error> {
-    let mut counts = Vec::with_capacity(sides.len());
+    let mut paces = Vec::with_capacity(sides.len());
     for side in sides.iter_mut() {
-        counts.push(warm_up(*side, schedule)?);
+        paces.push(Pace::find(*side, schedule)?);
     }
     let mut rounds: Vec<Vec<Figures>> = sides.iter().map(|_| Vec::new()).collect();
     for round in 0..schedule.rounds as usize {
@@ -37,33 +37,64 @@ pub(crate) fn take_turns(sides: &mut [&mut dyn Side], schedule: Schedule) -> Res
             } else {
                 sides.len() - 1 - turn
             };
-            rounds[at].push(sides[at].run_round(counts[at])?.figures);
+            let count = paces[at].count();
+            let result = sides[at].run_round(count)?;
+            paces[at].saw(count, &result);
+            rounds[at].push(result.figures);
         }
     }
     Ok(rounds.iter().map(|figures| medians(figures)).collect())
 }
 
-/// Lets a side run once unmeasured, and returns the count of one of its rounds.
-fn warm_up(side: &mut dyn Side, schedule: Schedule) -> Result<u64, Error> {
-    let rounds = u64::from(schedule.rounds.max(1));
-    match schedule.amount {
-        Amount::Count(count) => {
-            let each = count.div_ceil(rounds).max(1);
-            side.run_round(each.div_ceil(10))?;
-            Ok(each)
-        }
-        Amount::Seconds(seconds) => {
-            let each = seconds / rounds as f64;
-            let enough = TELLING_SECONDS.min(each);
-            let mut count = side.first_count();
-            loop {
-                let RoundResult { elapsed, .. } = side.run_round(count)?;
-                let took = elapsed.as_secs_f64().max(1e-9);
-                if took >= enough {
-                    return Ok(((count as f64 * each / took) as u64).max(1));
-                }
-                count *= GROWTH;
+/// How much a side does in a round.
+enum Pace {
+    Count(u64),
+    /// As much as it can in `seconds`, judged by the best it has shown: a disturbed round makes no later one short.
+    Time {
+        seconds: f64,
+        best_rate: f64,
+    },
+}
+
+impl Pace {
+    /// Lets a side run unmeasured, until it is warm and its speed is known.
+    fn find(side: &mut dyn Side, schedule: Schedule) -> Result<Pace, Error> {
+        let rounds = schedule.rounds.max(1);
+        match schedule.amount {
+            Amount::Count(count) => {
+                let each = count.div_ceil(u64::from(rounds)).max(1);
+                side.run_round(each.div_ceil(10))?;
+                Ok(Pace::Count(each))
             }
+            Amount::Seconds(seconds) => {
+                let seconds = seconds / f64::from(rounds);
+                let mut pace = Pace::Time {
+                    seconds,
+                    best_rate: 0.0,
+                };
+                let mut count = side.first_count();
+                loop {
+                    let result = side.run_round(count)?;
+                    pace.saw(count, &result);
+                    if result.elapsed.as_secs_f64() >= TELLING_SECONDS.min(seconds) {
+                        return Ok(pace);
+                    }
+                    count *= GROWTH;
+                }
+            }
+        }
+    }
+
+    fn count(&self) -> u64 {
+        match self {
+            Pace::Count(count) => *count,
+            Pace::Time { seconds, best_rate } => ((best_rate * seconds) as u64).max(1),
+        }
+    }
+
+    fn saw(&mut self, count: u64, result: &RoundResult) {
+        if let Pace::Time { best_rate, .. } = self {
+            *best_rate = best_rate.max(count as f64 / result.elapsed.as_secs_f64().max(1e-9));
         }
     }
 }
