@@ -7,6 +7,8 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::guest::{Acceleration, MAX_NODES, launch};
+use crate::native::{self, device::DEVICE_NAME};
+use crate::words::{print, remark};
 
 /// This program failed, not the command it ran. Those of `timeout` and of shells are kept apart from it.
 pub(crate) const OWN_FAILURE: u8 = 125;
@@ -21,6 +23,26 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Action {
+    /// What this machine has and lacks; exit status 0 if `run` can work, 1 if not
+    Doctor {
+        /// One JSON object instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say which packages are needed (Debian, Ubuntu), and install them with --yes
+    Install {
+        /// Do it: apt-get, and the download of the guest's kernel
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Make a native soft-RoCE device, rxe0
+    Up {
+        /// On this network device instead of a dummy of its own
+        #[arg(long, value_name = "NAME")]
+        netdev: Option<String>,
+    },
+    /// Remove what `up` made
+    Down,
     /// Run a command where a soft-RoCE device and a DAX mount exist
     Run(RunArguments),
     /// Process 1 of a guest
@@ -85,10 +107,22 @@ pub(crate) fn main() -> ExitCode {
         Action::Run(arguments) => match crate::run::run(&arguments) {
             Ok(status) => exit_code(status),
             Err(error) => {
-                eprintln!("soft-roce-setup: {error}");
+                remark(&error);
                 exit_code(error.exit_status())
             }
         },
+        Action::Doctor { json } => ExitCode::from(u8::from(!crate::doctor::doctor(json))),
+        Action::Install { yes } => report(crate::install::install(yes)),
+        Action::Up { netdev } => report(native::up(netdev.as_deref()).map(|up| {
+            let state = if up.made { "made" } else { "there already" };
+            print(format_args!("{DEVICE_NAME} on {}: {state}", up.netdev));
+        })),
+        Action::Down => report(native::down().map(|was_there| {
+            print(format_args!(
+                "{DEVICE_NAME}: {}",
+                if was_there { "removed" } else { "was not there" }
+            ));
+        })),
         Action::Inside => fail(&crate::inside::main()),
         Action::Launch {
             parent,
@@ -98,8 +132,12 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
+fn report<E: std::error::Error>(result: Result<(), E>) -> ExitCode {
+    result.map_or_else(|error| fail(&error), |()| ExitCode::SUCCESS)
+}
+
 fn fail(error: &dyn std::error::Error) -> ExitCode {
-    eprintln!("soft-roce-setup: {error}");
+    remark(error);
     ExitCode::from(OWN_FAILURE)
 }
 

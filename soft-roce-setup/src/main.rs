@@ -3,13 +3,16 @@
 
 mod cli;
 mod command;
+mod doctor;
 mod guest;
 mod inside;
+mod install;
 mod job;
 mod native;
 mod run;
 mod signals;
 mod tool;
+mod words;
 
 use std::process::ExitCode;
 

@@ -1,6 +1,6 @@
 //! `run`: the command where a soft-RoCE device and a DAX mount exist.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::cli::{OWN_FAILURE, RunArguments};
@@ -8,10 +8,16 @@ use crate::command::{CommandError, environment, resolve};
 use crate::guest::machine::Size;
 use crate::guest::{self, GuestError, SessionError, Settings};
 use crate::job::Job;
+use crate::native::{self, run::NativeRunError};
 use crate::signals::Signals;
 
 /// As `timeout` says it.
 const DEADLINE_PASSED: i32 = 124;
+
+/// A guest has its own of these, and runs programs and libraries out of others.
+const OF_THE_SYSTEM: [&str; 9] = [
+    "/", "/dev", "/etc", "/lib", "/proc", "/run", "/sys", "/usr", "/usr/lib",
+];
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RunError {
@@ -21,10 +27,14 @@ pub(crate) enum RunError {
     Directory(#[source] std::io::Error),
     #[error("cannot use the output folder {path}: {source}")]
     Output { path: PathBuf, source: std::io::Error },
+    #[error("{path} is no output folder: a guest's own files would be hidden under it; name a folder in it")]
+    SystemFolder { path: PathBuf },
     #[error("cannot watch for signals: {0}")]
     Signals(#[source] std::io::Error),
     #[error(transparent)]
     Guest(#[from] GuestError),
+    #[error(transparent)]
+    Native(#[from] NativeRunError),
 }
 
 impl RunError {
@@ -37,6 +47,8 @@ impl RunError {
                 SessionError::OutputClosed => 128 + signal_hook::consts::SIGPIPE,
                 _ => i32::from(OWN_FAILURE),
             },
+            Self::Native(NativeRunError::Deadline { .. }) => DEADLINE_PASSED,
+            Self::Native(NativeRunError::Signal { signal }) => 128 + signal,
             _ => i32::from(OWN_FAILURE),
         }
     }
@@ -63,7 +75,11 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<i32, RunError> {
         pclmul_crc: arguments.pclmul_crc,
     };
     let signals = Signals::watch().map_err(RunError::Signals)?;
-    Ok(guest::run(&job, &settings(arguments), &signals)?)
+    let settings = settings(arguments);
+    if arguments.native || (!arguments.guest && native::run::is_possible(arguments.nodes)) {
+        return Ok(native::run::run(&job, settings.deadline, &signals)?);
+    }
+    Ok(guest::run(&job, &settings, &signals)?)
 }
 
 fn settings(arguments: &RunArguments) -> Settings {
@@ -80,11 +96,18 @@ fn settings(arguments: &RunArguments) -> Settings {
     }
 }
 
+/// Makes the folder; its absolute path without links, which is the same in a guest.
 fn prepare_output(path: &PathBuf) -> Result<PathBuf, RunError> {
-    std::fs::create_dir_all(path)
-        .and_then(|()| path.canonicalize())
-        .map_err(|source| RunError::Output {
-            path: path.clone(),
-            source,
-        })
+    let unusable = |source| RunError::Output {
+        path: path.clone(),
+        source,
+    };
+    std::fs::create_dir_all(path).map_err(unusable)?;
+    let folder = path.canonicalize().map_err(unusable)?;
+    let is_the_systems = OF_THE_SYSTEM.iter().any(|system| folder == Path::new(system));
+    if is_the_systems {
+        Err(RunError::SystemFolder { path: folder })
+    } else {
+        Ok(folder)
+    }
 }

@@ -24,6 +24,7 @@ use session::{Limits, Session};
 
 use crate::job::Job;
 use crate::signals::Signals;
+use crate::words::remark;
 
 /// QEMU's name on every distribution.
 pub(crate) const QEMU: &str = "qemu-system-x86_64";
@@ -101,7 +102,7 @@ pub(crate) fn kvm_can_be_opened() -> bool {
 
 /// Runs the job in `job.nodes` guests; the exit status of the command.
 pub(crate) fn run(job: &Job, settings: &Settings, signals: &Signals) -> Result<i32, GuestError> {
-    let say = |words: &str| eprintln!("soft-roce-setup: {words}");
+    let say = |words: &str| remark(words);
     let qemu = crate::tool::find(QEMU).ok_or(GuestError::NoQemu)?;
     for (tool, _) in GUEST_TOOLS {
         crate::tool::find(tool).ok_or(GuestError::NoTool { tool })?;

@@ -22,6 +22,7 @@ use super::initramfs::STARTED;
 use super::machine::{Accelerator, Machine, MachineError, Plan, Ports};
 use super::ports::{GO, Message};
 use crate::signals::Signals;
+use crate::words::remark;
 
 /// Other nodes' time to notice that one has failed.
 const AFTER_FAILURE: Duration = Duration::from_secs(30);
@@ -370,11 +371,11 @@ impl Session {
 
     fn tell(&self, words: impl FnOnce() -> String) {
         if self.verbose {
-            eprintln!(
-                "soft-roce-setup: {:6.2} s  {}",
+            remark(format_args!(
+                "{:6.2} s  {}",
                 self.started.elapsed().as_secs_f64(),
                 words()
-            );
+            ));
         }
     }
 

@@ -35,7 +35,7 @@ pub(super) fn run(job: &Job, network: &Network) -> Result<Message, InsideError> 
     let mut child = match command.spawn() {
         Ok(child) => child,
         Err(error) => {
-            let words = format!("soft-roce-setup: cannot run {}: {error}\n", job.program.display());
+            let words = why_not(job, &error);
             let _ = stderr_port.write_all(words.as_bytes());
             let status = if error.kind() == ErrorKind::NotFound {
                 127
@@ -61,6 +61,16 @@ pub(super) fn run(job: &Job, network: &Network) -> Result<Message, InsideError> 
         stdout,
         stderr,
     })
+}
+
+/// A folder may be missing that the host has: the guest has its own `/dev`, `/proc`, `/run` and `/sys`.
+fn why_not(job: &Job, error: &std::io::Error) -> String {
+    let (program, directory) = (job.program.display(), job.directory.display());
+    if job.directory.is_dir() {
+        format!("soft-roce-setup: cannot run {program}: {error}\n")
+    } else {
+        format!("soft-roce-setup: a guest has no directory {directory}: run the command from another\n")
+    }
 }
 
 fn variables(job: &Job, network: &Network) -> Vec<(OsString, OsString)> {

@@ -60,7 +60,7 @@ pub(super) fn prepare(job: &Job) -> Result<(), InsideError> {
         current: None,
         maximum: None,
     };
-    let _ = setrlimit(Resource::Memlock, unlimited.clone());
+    let _ = setrlimit(Resource::Memlock, unlimited);
     let _ = setrlimit(Resource::Core, unlimited);
     let _ = setrlimit(
         Resource::Nofile,
