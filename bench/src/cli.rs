@@ -197,7 +197,6 @@ impl Journal {
 
 /// Options of the accounts.
 #[derive(Debug, Args)]
-#[allow(dead_code)]
 pub(crate) struct Accounts {
     /// What carries the commands
     #[arg(long, value_enum)]

@@ -3,6 +3,7 @@
 //! A floor is the barest program that does the same work on the same machine. Both take turns in one run, so what
 //! counts is the ratio; the figures themselves are the machine's. See `bench --help`.
 
+mod accounts;
 mod cli;
 mod clock;
 mod error;
