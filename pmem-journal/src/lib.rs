@@ -1,1 +1,55 @@
 //! A durable event journal on DAX-mapped persistent memory or ordinary files.
+//!
+//! ```
+//! use pmem_journal::{EntityId, Event, Expected, Journal};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let temporary = tempfile::tempdir()?;
+//! # let dir = temporary.path();
+//! let (journal, recovery) = Journal::open(dir)?;
+//! println!("{} events, {}: {}", recovery.events, journal.mode().mode, journal.mode().reason);
+//!
+//! let account = EntityId::named("account-17");
+//! let deposit = Event::new(account, 1, b"100 EUR").key(0xfeed);
+//! let appended = journal.append(&[deposit], Expected::None)?; // durable from here on
+//! assert_eq!(journal.append(&[deposit], Expected::None)?.first_position, appended.first_position); // a retry
+//!
+//! let mut replay = journal.replay(0)?;
+//! while let Some(event) = replay.next_event()? {
+//!     assert_eq!((event.entity, event.sequence, event.payload), (account, 1, &b"100 EUR"[..]));
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What is promised, exactly, is in `docs/DURABILITY.md`; what is in the files, byte by byte, in `docs/FORMAT.md`.
+
+mod commit;
+mod error;
+mod event;
+mod format;
+mod index;
+mod journal;
+mod lock;
+mod medium;
+mod mode;
+mod options;
+mod publish;
+mod reader;
+mod recover;
+mod scan;
+mod segment;
+mod spare;
+
+pub use error::{Error, Result};
+pub use event::{Appended, EntityId, Event, Expected, IdempotencyKey, OwnedEvent, Recorded};
+pub use format::{MAX_EXTENSION, MAX_PAYLOAD};
+pub use journal::Journal;
+pub use mode::{Mode, Probe, probe};
+pub use options::Options;
+pub use reader::{Reader, Replay, Summary};
+pub use recover::{Recovery, Torn};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;

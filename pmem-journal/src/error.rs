@@ -1,0 +1,176 @@
+//! Everything that can go wrong, with the figures in it and what the reader can do.
+//!
+//! Three kinds matter to a caller. A *refusal* ([`Error::WrongSequence`], [`Error::BatchTooLarge`], …) left the
+//! journal as it was: go on using it. A *lack* ([`Error::NoSpace`]) may be mended and tried again. Anything after
+//! which it is unknown what is durable poisons the handle ([`Error::Poisoned`]): open the journal again, and
+//! recovery decides from what the medium really holds.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::event::EntityId;
+use crate::mode::Mode;
+
+/// What the journal returns.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why an operation on a journal failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Another process, or another handle of this one, is writing this journal.
+    #[error(
+        "journal {dir} is being written by process {holder}: stop it, or read with `Reader`, which needs no lock"
+    )]
+    Locked {
+        /// The journal's directory.
+        dir: PathBuf,
+        /// The writer's process id as it noted it, or `unknown`.
+        holder: String,
+    },
+    /// The caller required a mode that this directory cannot give.
+    #[error("mode {required} was required of {dir}, which can give {available}: {reason}")]
+    ModeUnavailable {
+        /// What was required.
+        required: Mode,
+        /// What probing found.
+        available: Mode,
+        /// Why, and what would have to change.
+        reason: String,
+        /// The journal's directory.
+        dir: PathBuf,
+    },
+    /// Bytes that were durable are not what was written. Nothing was changed on the medium.
+    #[error(
+        "{segment} is corrupt at byte {offset}: {cause}. Durable events may be missing from there on; nothing was \
+         changed. Restore the segment from a backup"
+    )]
+    Corruption {
+        /// File name of the segment.
+        segment: String,
+        /// Byte offset in that file.
+        offset: u64,
+        /// What is wrong there.
+        cause: String,
+    },
+    /// The entity is not where the caller expected it to be. Read its new events, decide again, and retry.
+    #[error("entity {entity} is at sequence {actual}, and the append expected {expected}")]
+    WrongSequence {
+        /// The entity.
+        entity: EntityId,
+        /// The sequence the caller expected (0: no event yet).
+        expected: u64,
+        /// The sequence of the entity's last event (0: no event yet).
+        actual: u64,
+    },
+    /// `Expected::Exact` speaks of one entity, and the batch holds several.
+    #[error(
+        "an exact expected sequence speaks of one entity, and this batch holds events of several: split the batch"
+    )]
+    MixedEntities,
+    /// Some events of the batch were appended before under their idempotency keys, and some were not.
+    #[error(
+        "{duplicates} of {events} events carry idempotency keys that were appended before: a batch is retried \
+         whole or not at all"
+    )]
+    PartialDuplicate {
+        /// How many were appended before.
+        duplicates: usize,
+        /// How many the batch holds.
+        events: usize,
+    },
+    /// A batch without events.
+    #[error("a batch must hold at least one event")]
+    EmptyBatch,
+    /// The batch does not fit into one segment.
+    #[error(
+        "a batch of {len} bytes does not fit a segment, which holds {max}: split it, or create the journal with larger segments"
+    )]
+    BatchTooLarge {
+        /// Bytes of the batch on the medium.
+        len: u64,
+        /// Bytes a segment can hold.
+        max: u64,
+    },
+    /// One event is larger than the format allows.
+    #[error(
+        "an event of {len} bytes exceeds the limit of {max}: store the bulk elsewhere and its address in the event"
+    )]
+    EventTooLarge {
+        /// Bytes of the payload.
+        len: u64,
+        /// The limit.
+        max: u64,
+    },
+    /// Tags and correlation id of one event exceed the format's limit.
+    #[error("tags of {len} bytes exceed the limit of {max} (one tag: 255): use fewer or shorter tags")]
+    TagsTooLarge {
+        /// Bytes of the tags.
+        len: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// The options contradict themselves or the limits.
+    #[error("segment size {given} is outside {min}..={max} or not a multiple of 4096")]
+    BadSegmentSize {
+        /// What was asked for.
+        given: u64,
+        /// Smallest.
+        min: u64,
+        /// Largest.
+        max: u64,
+    },
+    /// No room for the next segment. Nothing was lost, the handle stays usable: free some space and retry.
+    #[error("no space for a segment of {segment_size} bytes in {dir}: free some and retry, nothing was lost")]
+    NoSpace {
+        /// Bytes that were wanted.
+        segment_size: u64,
+        /// The journal's directory.
+        dir: PathBuf,
+    },
+    /// An earlier write or sync failed, so what is durable is unknown to this handle.
+    #[error(
+        "the handle is poisoned by an earlier failure ({cause}): open the journal again, recovery finds what is durable"
+    )]
+    Poisoned {
+        /// The earlier failure.
+        cause: Arc<str>,
+    },
+    /// There is no journal in the directory.
+    #[error("{dir} holds no journal: name the directory that a writer opened")]
+    NotAJournal {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// The file was written by a later version of this crate.
+    #[error("{segment} has format version {found}, and this build reads up to {known}: use a newer build")]
+    UnknownVersion {
+        /// File name of the segment.
+        segment: String,
+        /// Version in the file.
+        found: u16,
+        /// Newest version this build reads.
+        known: u16,
+    },
+    /// The operating system refused.
+    #[error("cannot {doing} {path}: {source}")]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// To which file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    pub(crate) fn io(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Error {
+        move |source| Error::Io {
+            doing,
+            path: path.into(),
+            source,
+        }
+    }
+}

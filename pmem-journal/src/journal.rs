@@ -1,0 +1,637 @@
+//! The writer's handle: opens, appends, rotates, closes.
+//!
+//! An append returns only when its whole batch is durable. A mapped journal commits under the lock, because a fence
+//! costs less than handing over; a file journal gathers the batches of all threads that wait and syncs once for
+//! them (`commit.rs`). Any failure after which it is unknown what is durable poisons the handle.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::commit::Group;
+use crate::error::{Error, Result};
+use crate::event::{Appended, EntityId, Event, Expected};
+use crate::format::{
+    self, CONTROL_CLOSE, CONTROL_EPOCH, FLAG_BATCH_END, FLAG_BATCH_START, JournalId, MAX_EXTENSION,
+    MAX_PAYLOAD, Place,
+};
+use crate::index::{Index, Span};
+use crate::lock::WriterLock;
+use crate::medium::file::FileMedium;
+use crate::medium::pmem::{PmemMedium, probe};
+use crate::medium::{Access, Medium, MediumFile};
+use crate::mode::{Mode, Probe};
+use crate::options::Options;
+use crate::publish::Publisher;
+use crate::reader::Reader;
+use crate::recover::{Recovery, recover};
+use crate::scan::Checks;
+use crate::segment::{self, DATA, Footer, Header, SPARE};
+use crate::spare::SpareMaker;
+
+/// A journal open for appending. Share it between threads by reference or `Arc`.
+pub struct Journal {
+    dir: PathBuf,
+    probe: Probe,
+    pub(crate) gather: Duration,
+    pub(crate) mapped: bool,
+    pub(crate) state: Mutex<State>,
+    pub(crate) changed: Condvar,
+}
+
+/// What the lock protects.
+pub(crate) struct State {
+    pub(crate) medium: Arc<dyn Medium>,
+    spare: SpareMaker,
+    publisher: Publisher,
+    pub(crate) segment: Arc<Segment>,
+    epoch: u32,
+    salt: u32,
+    /// Offset in the segment of the next record.
+    offset: u64,
+    next_position: u64,
+    timestamp: u64,
+    index: Index,
+    /// Log position up to which everything is durable.
+    pub(crate) durable: u64,
+    /// Global position up to which everything is durable.
+    durable_events: u64,
+    /// Encoded and not yet written, ending at `offset`.
+    pub(crate) pending: Vec<u8>,
+    pub(crate) group: Group,
+    pub(crate) poison: Option<Arc<str>>,
+    closed: bool,
+    _lock: Option<WriterLock>,
+}
+
+/// The segment being written.
+pub(crate) struct Segment {
+    pub(crate) header: Header,
+    pub(crate) file: Box<dyn MediumFile>,
+}
+
+impl Journal {
+    /// Opens or creates the journal in `dir` with the default options.
+    pub fn open(dir: impl AsRef<Path>) -> Result<(Journal, Recovery)> {
+        Journal::open_with(dir, &Options::default())
+    }
+
+    /// Opens or creates the journal in `dir`: takes the writer lock, recovers, and makes a new epoch durable.
+    pub fn open_with(dir: impl AsRef<Path>, options: &Options) -> Result<(Journal, Recovery)> {
+        let dir = dir.as_ref();
+        let (min, max, given) = (segment::MIN_SIZE, segment::MAX_SIZE, options.segment_size);
+        if !(min..=max).contains(&given) || !given.is_multiple_of(4096) {
+            return Err(Error::BadSegmentSize { given, min, max });
+        }
+        if options.create {
+            create_dir(dir)?;
+        } else if !Reader::has_segments(dir)? {
+            return Err(Error::NotAJournal { dir: dir.to_owned() });
+        }
+        let lock = take_lock(dir)?;
+        let probe = choose_mode(dir, options)?;
+        let mapped = matches!(probe.mode, Mode::Pmem | Mode::Eadr | Mode::Volatile);
+        let medium: Arc<dyn Medium> = if mapped {
+            Arc::new(PmemMedium::new(dir, probe.mode))
+        } else {
+            Arc::new(FileMedium::new(dir))
+        };
+        let publisher = Publisher::create(dir, mapped).map_err(Error::io("write `published` in", dir))?;
+        Journal::start(
+            dir,
+            options,
+            probe,
+            mapped,
+            medium,
+            publisher,
+            Some(lock),
+            Checks::ALL,
+        )
+    }
+
+    /// Recovers from the medium and starts a new epoch on it.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "the one place where the parts of a journal come together"
+    )]
+    pub(crate) fn start(
+        dir: &Path,
+        options: &Options,
+        probe: Probe,
+        mapped: bool,
+        medium: Arc<dyn Medium>,
+        publisher: Publisher,
+        lock: Option<WriterLock>,
+        checks: Checks,
+    ) -> Result<(Journal, Recovery)> {
+        let recovered = recover(&*medium, checks)?;
+        let names = medium.list().map_err(Error::io("list", dir))?;
+        if names.iter().any(|name| name == SPARE) {
+            medium
+                .remove(SPARE)
+                .map_err(Error::io("remove a leftover spare segment in", dir))?;
+        }
+        let mut spare = SpareMaker::new(Arc::clone(&medium), options.segment_size, options.spare_ahead)
+            .map_err(Error::io("start a thread for", dir))?;
+        let epoch = recovered.epoch + 1;
+        let mut fresh = None;
+        let (segment, offset) = match &recovered.active {
+            Some(active) => {
+                let name = segment::name(active.header.index);
+                let file = medium
+                    .open(&name, Access::Write)
+                    .map_err(Error::io("open for writing", &name))?;
+                // What a dead writer wrote may still be in a cache: it counts only once it is durable. The name of
+                // this segment may be all that its rotation got done, too.
+                file.sync().map_err(Error::io("sync", &name))?;
+                medium.sync_dir().map_err(Error::io("sync", dir))?;
+                let header = active.header;
+                let full = active.sealed || active.offset + format::HEADER as u64 > header.data_end();
+                if full {
+                    let old = Segment { header, file };
+                    let next = Header {
+                        index: header.index + 1,
+                        base: header.log_position(active.offset),
+                        first_position: recovered.report.next_position,
+                        size: options.segment_size,
+                        epoch,
+                        ..header
+                    };
+                    if !active.sealed {
+                        seal(&old, active.offset, next.first_position, recovered.epoch)
+                            .map_err(Error::io("seal", &name))?;
+                    }
+                    fresh = Some(next.epoch);
+                    (make_segment(&*medium, &mut spare, next, dir)?, DATA)
+                } else {
+                    (Segment { header, file }, active.offset)
+                }
+            }
+            None => {
+                let mut journal = JournalId::default();
+                getrandom::fill(&mut journal)
+                    .map_err(|e| Error::io("get randomness for", dir)(std::io::Error::other(e)))?;
+                let size = options.segment_size;
+                fresh = Some(epoch);
+                let header = Header {
+                    journal,
+                    index: 0,
+                    size,
+                    base: 0,
+                    first_position: 0,
+                    epoch,
+                };
+                (make_segment(&*medium, &mut spare, header, dir)?, DATA)
+            }
+        };
+        spare.prepare();
+        let log_position = segment.header.log_position(offset);
+        let next_position = recovered.report.next_position;
+        let mut state = State {
+            salt: format::salt(&segment.header.journal, epoch),
+            medium,
+            spare,
+            publisher,
+            segment: Arc::new(segment),
+            epoch,
+            offset,
+            next_position,
+            timestamp: recovered.timestamp,
+            index: recovered.index,
+            durable: log_position,
+            durable_events: next_position,
+            pending: Vec::new(),
+            group: Group::default(),
+            poison: None,
+            closed: false,
+            _lock: lock,
+        };
+        // A fresh segment's header carries the epoch already.
+        if fresh.is_none() {
+            state
+                .write_control(CONTROL_EPOCH)
+                .map_err(Error::io("write the epoch in", dir))?;
+        }
+        state
+            .publisher
+            .publish(state.durable)
+            .map_err(Error::io("publish in", dir))?;
+        let journal = Journal {
+            dir: dir.to_owned(),
+            probe,
+            gather: options.gather,
+            mapped,
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+        };
+        Ok((journal, recovered.report))
+    }
+
+    /// How this journal becomes durable, and why that way.
+    pub fn mode(&self) -> &Probe {
+        &self.probe
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Position of the first event that is not known to be durable: everything below it is.
+    pub fn durable_position(&self) -> u64 {
+        self.lock().durable_events
+    }
+
+    /// The entity's last sequence, 0 if it has no event.
+    pub fn sequence(&self, entity: EntityId) -> u64 {
+        self.lock().index.sequence(entity.0)
+    }
+
+    /// How many entities have events.
+    pub fn entities(&self) -> usize {
+        self.lock().index.entities()
+    }
+
+    /// Appends the events as one batch, all or nothing, durable before this returns.
+    ///
+    /// A batch whose idempotency keys were all used before is not appended again: the answer is the first append's,
+    /// with `duplicate` set, whatever `expected` says. Threads may call this at once.
+    pub fn append(&self, events: &[Event<'_>], expected: Expected) -> Result<Appended> {
+        let mut state = self.lock();
+        let appended = loop {
+            if let Some(span) = state.check(events, expected)? {
+                if span.last < state.durable_events {
+                    return Ok(span.appended(true));
+                }
+                break span.appended(true);
+            }
+            let bytes: usize = events.iter().map(format::encoded_len).sum();
+            if state.offset + bytes as u64 <= state.segment.header.data_end() {
+                break state.encode(events).appended(false);
+            }
+            // Rotation lets others in: what was checked must be checked again.
+            state = self.rotate(state, bytes as u64)?;
+        };
+        if self.mapped {
+            state.commit_here()?;
+        } else {
+            let end = state.log_end();
+            self.commit_together(state, end)?;
+        }
+        Ok(appended)
+    }
+
+    /// Events at `from` and after, up to what is durable now.
+    pub fn replay(&self, from: u64) -> Result<crate::reader::Replay> {
+        let limit = self.lock().durable;
+        Reader::open_below(&self.dir, limit)?.replay(from)
+    }
+
+    /// Notes a good end in the journal and releases the lock. Dropping does the same and hides failures.
+    pub fn close(self) -> Result<()> {
+        let mut state = self.lock();
+        state.close().map_err(Error::io("close", &self.dir))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Seals the segment and goes on in a new one that has room for `bytes`.
+    fn rotate<'a>(&'a self, mut state: MutexGuard<'a, State>, bytes: u64) -> Result<MutexGuard<'a, State>> {
+        // The footer says that all below it is durable: nothing may be pending or on its way.
+        while state.durable != state.log_end() {
+            let end = state.log_end();
+            state = self.commit_until(state, end)?;
+            if state.offset + bytes <= state.segment.header.data_end() {
+                return Ok(state);
+            }
+        }
+        let old = Arc::clone(&state.segment);
+        let size = state.spare_size();
+        if bytes > size - DATA - segment::FOOTER {
+            return Err(Error::BatchTooLarge {
+                len: bytes,
+                max: size - DATA - segment::FOOTER,
+            });
+        }
+        let next = Header {
+            index: old.header.index + 1,
+            size,
+            base: old.header.log_position(state.offset),
+            first_position: state.next_position,
+            epoch: state.epoch,
+            ..old.header
+        };
+        // Until the footer is written a lack of space leaves everything as it was.
+        let file = state.spare.take().map_err(|e| no_space(e, size, &self.dir))?;
+        let made = seal(&old, state.offset, state.next_position, state.epoch)
+            .and_then(|()| name_segment(&*state.medium, file, next));
+        match made {
+            Ok(segment) => state.segment = Arc::new(segment),
+            Err(e) => return Err(state.poison(&format!("starting segment {} failed: {e}", next.index))),
+        }
+        state.offset = DATA;
+        state.spare.prepare();
+        Ok(state)
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        let _ = self.lock().close();
+    }
+}
+
+impl State {
+    /// Log position of the next record.
+    pub(crate) fn log_end(&self) -> u64 {
+        self.segment.header.log_position(self.offset)
+    }
+
+    fn spare_size(&self) -> u64 {
+        self.spare.size()
+    }
+
+    pub(crate) fn poison(&mut self, cause: &str) -> Error {
+        let cause: Arc<str> = cause.into();
+        self.poison.get_or_insert(Arc::clone(&cause));
+        Error::Poisoned { cause }
+    }
+
+    pub(crate) fn refuse_if_poisoned(&self) -> Result<()> {
+        match &self.poison {
+            Some(cause) => Err(Error::Poisoned {
+                cause: Arc::clone(cause),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// Everything that can refuse a batch, before anything is changed. `Some` is the earlier append of the same keys.
+    fn check(&mut self, events: &[Event<'_>], expected: Expected) -> Result<Option<Span>> {
+        self.refuse_if_poisoned()?;
+        let [first, rest @ ..] = events else {
+            return Err(Error::EmptyBatch);
+        };
+        let mut len = 0u64;
+        for event in events {
+            if event.payload.len() > MAX_PAYLOAD {
+                return Err(Error::EventTooLarge {
+                    len: event.payload.len() as u64,
+                    max: MAX_PAYLOAD as u64,
+                });
+            }
+            let extension = format::extension_len(event);
+            let longest = event.tags.iter().map(|tag| tag.len()).max().unwrap_or(0);
+            if extension > MAX_EXTENSION || longest > 255 {
+                return Err(Error::TagsTooLarge {
+                    len: extension.max(longest),
+                    max: MAX_EXTENSION,
+                });
+            }
+            len += format::encoded_len(event) as u64;
+        }
+        let max = self.spare_size().max(self.segment.header.size) - DATA - segment::FOOTER;
+        if len > max {
+            return Err(Error::BatchTooLarge { len, max });
+        }
+        if let Some(span) = self.duplicate(events)? {
+            return Ok(Some(span));
+        }
+        let mixed = rest.iter().any(|event| event.entity != first.entity);
+        let wrong = |event: &Event<'_>, expected| {
+            let actual = self.index.sequence(event.entity.0);
+            (actual != expected).then_some(Error::WrongSequence {
+                entity: event.entity,
+                expected,
+                actual,
+            })
+        };
+        match expected {
+            Expected::Any => Ok(None),
+            Expected::Exact(_) if mixed => Err(Error::MixedEntities),
+            Expected::Exact(sequence) => wrong(first, sequence).map_or(Ok(None), Err),
+            Expected::None => events
+                .iter()
+                .find_map(|event| wrong(event, 0))
+                .map_or(Ok(None), Err),
+        }
+    }
+
+    fn duplicate(&self, events: &[Event<'_>]) -> Result<Option<Span>> {
+        let mut keyed = 0;
+        let mut known = 0;
+        let mut span = None;
+        for event in events.iter().filter(|event| event.idempotency_key != 0) {
+            keyed += 1;
+            if let Some(found) = self.index.span(event.entity.0, event.idempotency_key) {
+                known += 1;
+                span.get_or_insert(found);
+            }
+        }
+        if known != 0 && known != keyed {
+            return Err(Error::PartialDuplicate {
+                duplicates: known,
+                events: events.len(),
+            });
+        }
+        Ok(span)
+    }
+
+    /// Encodes the batch at the end of `pending` and takes its positions and sequences.
+    fn encode(&mut self, events: &[Event<'_>]) -> Span {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |d| d.as_nanos() as u64);
+        self.timestamp = self.timestamp.max(now);
+        let first = self.next_position;
+        let mut sequence = 0;
+        let mut keyed = false;
+        for (n, event) in events.iter().enumerate() {
+            let mut flags = 0;
+            if n == 0 {
+                flags |= FLAG_BATCH_START;
+            }
+            if n + 1 == events.len() {
+                flags |= FLAG_BATCH_END;
+            }
+            sequence = self.index.take_sequence(event.entity.0);
+            keyed |= event.idempotency_key != 0;
+            let place = Place {
+                salt: self.salt,
+                epoch: self.epoch,
+                flags,
+                position: self.next_position,
+                // A group never spans segments, so the gap stays below the largest segment.
+                durable_gap: (self.log_end() - self.durable) as u32,
+                sequence,
+                timestamp: self.timestamp,
+            };
+            let before = self.pending.len();
+            format::encode(&mut self.pending, event, &place);
+            self.offset += (self.pending.len() - before) as u64;
+            self.next_position += 1;
+        }
+        let span = Span {
+            first,
+            last: self.next_position - 1,
+            sequence,
+        };
+        if keyed {
+            for event in events.iter().filter(|event| event.idempotency_key != 0) {
+                self.index.remember(event.entity.0, event.idempotency_key, span);
+            }
+        }
+        span
+    }
+
+    /// Writes and commits what is pending under the lock.
+    pub(crate) fn commit_here(&mut self) -> Result<()> {
+        let at = self.offset - self.pending.len() as u64;
+        let written = self
+            .segment
+            .file
+            .write_at(at, &self.pending)
+            .and_then(|()| self.segment.file.commit());
+        self.pending.clear();
+        match written {
+            Ok(()) => self.committed(self.log_end(), self.next_position),
+            Err(e) => Err(self.poison(&format!("a write or sync failed: {e}"))),
+        }
+    }
+
+    /// Everything below these positions is durable.
+    pub(crate) fn committed(&mut self, log_position: u64, position: u64) -> Result<()> {
+        self.durable = log_position;
+        self.durable_events = position;
+        self.publisher
+            .publish(log_position)
+            .map_err(|e| self.poison(&format!("publishing failed: {e}")))
+    }
+
+    pub(crate) fn next_position(&self) -> u64 {
+        self.next_position
+    }
+
+    fn write_control(&mut self, kind: u16) -> std::io::Result<()> {
+        let place = Place {
+            salt: self.salt,
+            epoch: self.epoch,
+            flags: 0,
+            position: self.next_position,
+            durable_gap: 0,
+            sequence: 0,
+            timestamp: self.timestamp,
+        };
+        let bytes = format::encode_control(kind, &place);
+        self.segment.file.write_at(self.offset, &bytes)?;
+        self.segment.file.commit()?;
+        self.offset += bytes.len() as u64;
+        self.durable = self.log_end();
+        Ok(())
+    }
+
+    fn close(&mut self) -> std::io::Result<()> {
+        let room = self.offset + format::HEADER as u64 <= self.segment.header.data_end();
+        if self.closed || self.poison.is_some() || !self.pending.is_empty() || !room {
+            return Ok(());
+        }
+        self.closed = true;
+        self.write_control(CONTROL_CLOSE)?;
+        self.publisher.publish(self.durable)
+    }
+}
+
+fn seal(segment: &Segment, offset: u64, next_position: u64, epoch: u32) -> std::io::Result<()> {
+    let footer = Footer {
+        index: segment.header.index,
+        end: offset,
+        next_position,
+        epoch,
+    };
+    segment
+        .file
+        .write_at(segment.header.data_end(), &footer.encode())?;
+    segment.file.commit()
+}
+
+fn make_segment(medium: &dyn Medium, spare: &mut SpareMaker, header: Header, dir: &Path) -> Result<Segment> {
+    let file = spare.take().map_err(|e| no_space(e, header.size, dir))?;
+    name_segment(medium, file, header).map_err(Error::io("start a segment in", dir))
+}
+
+/// Header durable, then the name, then the directory: the order that recovery relies on.
+fn name_segment(medium: &dyn Medium, file: Box<dyn MediumFile>, header: Header) -> std::io::Result<Segment> {
+    file.write_at(0, &header.encode())?;
+    file.commit()?;
+    medium.rename(SPARE, &segment::name(header.index))?;
+    medium.sync_dir()?;
+    Ok(Segment { header, file })
+}
+
+fn no_space(e: std::io::Error, segment_size: u64, dir: &Path) -> Error {
+    match e.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Error::NoSpace {
+            segment_size,
+            dir: dir.to_owned(),
+        },
+        _ => Error::io("make a segment in", dir)(e),
+    }
+}
+
+fn create_dir(dir: &Path) -> Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
+    let parent = dir
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    std::fs::File::open(parent)
+        .and_then(|p| p.sync_all())
+        .map_err(Error::io("sync", parent))
+}
+
+/// A reader that only looks holds the lock for an instant; a writer is there for longer.
+fn take_lock(dir: &Path) -> Result<WriterLock> {
+    let mut tries = 0;
+    loop {
+        match WriterLock::take(dir) {
+            Err(Error::Locked { .. }) if tries < 20 => {
+                tries += 1;
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            other => return other,
+        }
+    }
+}
+
+fn choose_mode(dir: &Path, options: &Options) -> Result<Probe> {
+    let found = probe(dir).map_err(Error::io("probe", dir))?;
+    match options.require {
+        None => Ok(found),
+        Some(mode) if mode == found.mode => Ok(found),
+        Some(mode) if mode == Mode::Buffered || (mode == Mode::Volatile && cfg!(target_arch = "x86_64")) => {
+            Ok(Probe {
+                mode,
+                reason: format!(
+                    "required by the caller; probing found {}: {}",
+                    found.mode, found.reason
+                ),
+            })
+        }
+        // Going around the caches is right on an eADR platform too, only slower.
+        Some(Mode::Pmem) if found.mode == Mode::Eadr => Ok(Probe {
+            mode: Mode::Pmem,
+            reason: format!("required by the caller; {}", found.reason),
+        }),
+        Some(required) => Err(Error::ModeUnavailable {
+            required,
+            available: found.mode,
+            reason: found.reason,
+            dir: dir.to_owned(),
+        }),
+    }
+}

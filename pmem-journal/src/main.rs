@@ -1,0 +1,20 @@
+//! The command `pmem-journal`: looks into journals, checks them, follows them, appends to them.
+//!
+//! Exit codes: 0 done; 1 could not be done, said on standard error; 2 wrong usage; 3 `verify` found corruption.
+
+mod command;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    match command::run(command::Cli::parse()) {
+        Ok(code) => code,
+        Err(e) if command::is_broken_pipe(&*e) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("pmem-journal: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}

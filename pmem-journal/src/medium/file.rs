@@ -1,0 +1,110 @@
+//! Ordinary files: pwrite and fdatasync. A full disk is an error here, never a signal, because segments are reserved
+//! and filled with zeroes before anything is written into them.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FallocateFlags, fallocate};
+
+use super::{Access, Medium, MediumFile};
+
+static ZEROES: [u8; 1 << 16] = [0; 1 << 16];
+
+/// A directory on any file system.
+pub(crate) struct FileMedium {
+    dir: PathBuf,
+}
+
+impl FileMedium {
+    pub(crate) fn new(dir: &Path) -> FileMedium {
+        FileMedium { dir: dir.to_owned() }
+    }
+
+    pub(crate) fn create_file(&self, name: &str, len: u64) -> io::Result<File> {
+        let path = self.dir.join(name);
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(&path)?;
+        reserve_and_zero(&file, len).inspect_err(|_| drop(fs::remove_file(&path)))?;
+        Ok(file)
+    }
+
+    pub(crate) fn open_file(&self, name: &str, access: Access) -> io::Result<File> {
+        OpenOptions::new()
+            .read(true)
+            .write(access == Access::Write)
+            .open(self.dir.join(name))
+    }
+}
+
+fn reserve_and_zero(file: &File, len: u64) -> io::Result<()> {
+    match fallocate(file, FallocateFlags::empty(), 0, len) {
+        // A file system without fallocate: writing the zeroes reserves the space as well.
+        Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => {}
+        Err(e) => return Err(e.into()),
+    }
+    let mut at = 0;
+    while at < len {
+        let n = (len - at).min(ZEROES.len() as u64);
+        file.write_all_at(&ZEROES[..n as usize], at)?;
+        at += n;
+    }
+    file.sync_all()
+}
+
+impl Medium for FileMedium {
+    fn list(&self) -> io::Result<Vec<String>> {
+        fs::read_dir(&self.dir)?
+            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+            .collect()
+    }
+
+    fn create(&self, name: &str, len: u64) -> io::Result<Box<dyn MediumFile>> {
+        Ok(Box::new(OrdinaryFile(self.create_file(name, len)?)))
+    }
+
+    fn open(&self, name: &str, access: Access) -> io::Result<Box<dyn MediumFile>> {
+        Ok(Box::new(OrdinaryFile(self.open_file(name, access)?)))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.dir.join(from), self.dir.join(to))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.dir.join(name))
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        File::open(&self.dir)?.sync_all()
+    }
+}
+
+struct OrdinaryFile(File);
+
+impl MediumFile for OrdinaryFile {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        self.0.read_at(buf, offset)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all_at(bytes, offset)
+    }
+
+    fn commit(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+}

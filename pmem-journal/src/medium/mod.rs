@@ -1,0 +1,66 @@
+//! Where bytes become durable. Everything that must survive goes through these two traits, so that a simulated
+//! medium can crash at every operation and see what is left.
+//!
+//! The contract of a file: what [`MediumFile::write_at`] wrote is durable once [`MediumFile::commit`] returned on the
+//! same thread, and not before; after a failure of either nothing may be assumed. [`MediumFile::sync`] also covers
+//! bytes that somebody else wrote (a writer that died). Names are durable after [`Medium::sync_dir`].
+
+pub(crate) mod file;
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code)]
+mod nt;
+#[allow(unsafe_code)]
+pub(crate) mod pmem;
+
+use std::io;
+
+/// How a file is to be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    Read,
+    Write,
+}
+
+/// A directory of files that can be made durable.
+pub(crate) trait Medium: Send + Sync {
+    /// Names of all files.
+    fn list(&self) -> io::Result<Vec<String>>;
+    /// A new file of `len` zero bytes, all of them reserved, in place of any of that name.
+    fn create(&self, name: &str, len: u64) -> io::Result<Box<dyn MediumFile>>;
+    /// An existing file.
+    fn open(&self, name: &str, access: Access) -> io::Result<Box<dyn MediumFile>>;
+    /// Gives a file its final name.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Removes a file.
+    fn remove(&self, name: &str) -> io::Result<()>;
+    /// Makes names durable.
+    fn sync_dir(&self) -> io::Result<()>;
+}
+
+/// A file whose writes can be made durable.
+pub(crate) trait MediumFile: Send + Sync {
+    /// Its length.
+    fn len(&self) -> io::Result<u64>;
+    /// Reads what is there now, at most `buf.len()` bytes; 0 at the end. Never through a mapping.
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize>;
+    /// Writes all of `bytes` inside the file's length.
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Makes this thread's writes durable.
+    fn commit(&self) -> io::Result<()>;
+    /// Makes everything in the file durable, whoever wrote it.
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// Reads as much of `buf` as the file has.
+pub(crate) fn read_full(file: &dyn MediumFile, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+    let mut done = 0;
+    while done < buf.len() {
+        match file.read_at(offset + done as u64, &mut buf[done..]) {
+            Ok(0) => break,
+            Ok(n) => done += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(done)
+}

@@ -1,0 +1,271 @@
+//! Segments mapped into memory and written with non-temporal stores: `Pmem`, `Eadr` and `Volatile`.
+//!
+//! Invariants that make the unsafe blocks sound: a mapping covers exactly the `len` bytes that the file had when it
+//! was mapped; a segment is reserved and filled with zeroes before it is mapped and never truncated; no reference
+//! into a mapping is ever made, only raw pointers are written through; reading goes through pread. Only the holder
+//! of the writer lock maps for writing.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+use std::ptr::NonNull;
+
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
+
+use super::file::FileMedium;
+use super::{Access, Medium, MediumFile};
+use crate::mode::{Mode, Probe};
+
+/// A directory whose segments are mapped.
+pub(crate) struct PmemMedium {
+    files: FileMedium,
+    mode: Mode,
+}
+
+impl PmemMedium {
+    /// `mode` is one of `Pmem`, `Eadr` (probed before) and `Volatile`.
+    pub(crate) fn new(dir: &Path, mode: Mode) -> PmemMedium {
+        PmemMedium {
+            files: FileMedium::new(dir),
+            mode,
+        }
+    }
+
+    fn map(&self, file: File) -> io::Result<Box<dyn MediumFile>> {
+        let len = file.metadata()?.len();
+        let flags = if self.mode == Mode::Volatile {
+            MapFlags::SHARED
+        } else {
+            MapFlags::SHARED_VALIDATE | MapFlags::SYNC
+        };
+        let mapping = Mapping::new(&file, len, flags)?;
+        mapping.populate();
+        Ok(Box::new(MappedFile {
+            file,
+            mapping,
+            streaming: self.mode != Mode::Eadr,
+        }))
+    }
+}
+
+impl Medium for PmemMedium {
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.files.list()
+    }
+
+    fn create(&self, name: &str, len: u64) -> io::Result<Box<dyn MediumFile>> {
+        self.map(self.files.create_file(name, len)?)
+    }
+
+    fn open(&self, name: &str, access: Access) -> io::Result<Box<dyn MediumFile>> {
+        match access {
+            Access::Read => self.files.open(name, access),
+            Access::Write => self.map(self.files.open_file(name, access)?),
+        }
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.files.rename(from, to)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.files.remove(name)
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        self.files.sync_dir()
+    }
+}
+
+struct Mapping {
+    base: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: the mapping is plain memory without thread affinity, and is only written through raw pointers by `write`,
+// whose callers hold the journal's lock; nothing reads through it.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    fn new(file: &File, len: u64, flags: MapFlags) -> io::Result<Mapping> {
+        let len = usize::try_from(len).map_err(|_| io::ErrorKind::InvalidInput)?;
+        // SAFETY: a fresh mapping at an address of the kernel's choice touches no memory that Rust knows of.
+        let base = unsafe {
+            mmap(
+                std::ptr::null_mut(),
+                len,
+                ProtFlags::READ | ProtFlags::WRITE,
+                flags,
+                file,
+                0,
+            )?
+        };
+        let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Mapping { base, len })
+    }
+
+    /// Takes the page faults now instead of in an append. A hint: failure costs time only.
+    fn populate(&self) {
+        // SAFETY: the range is exactly this mapping; populating changes no byte.
+        let _ = unsafe { madvise(self.base.as_ptr().cast(), self.len, Advice::LinuxPopulateWrite) };
+    }
+
+    fn write(&self, offset: u64, bytes: &[u8], streaming: bool) -> io::Result<()> {
+        let end = offset
+            .checked_add(bytes.len() as u64)
+            .filter(|end| *end <= self.len as u64);
+        if end.is_none() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "write past the end of the segment",
+            ));
+        }
+        // SAFETY: `offset + len` lies inside the mapping, checked above.
+        let to = unsafe { self.base.as_ptr().add(offset as usize) };
+        #[cfg(target_arch = "x86_64")]
+        if streaming && to.addr().is_multiple_of(16) && bytes.len().is_multiple_of(16) {
+            // SAFETY: the range is inside the mapping, aligned at both ends, and no reference into it exists.
+            unsafe { super::nt::copy(to, bytes) };
+            return Ok(());
+        }
+        if streaming {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "a streamed write must be 16-byte aligned",
+            ));
+        }
+        // SAFETY: the range is inside the mapping, and `bytes` is ordinary memory that cannot overlap it, because no
+        // reference into the mapping exists.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
+        Ok(())
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the range is exactly what `mmap` gave, and no pointer into it outlives `self`.
+        let _ = unsafe { munmap(self.base.as_ptr().cast(), self.len) };
+    }
+}
+
+struct MappedFile {
+    file: File,
+    mapping: Mapping,
+    streaming: bool,
+}
+
+impl MediumFile for MappedFile {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        self.file.read_at(buf, offset)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.mapping.write(offset, bytes, self.streaming)
+    }
+
+    fn commit(&self) -> io::Result<()> {
+        #[cfg(target_arch = "x86_64")]
+        super::nt::fence();
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+}
+
+/// Finds the strongest mode of a directory by trying it on a file there.
+pub(crate) fn probe(dir: &Path) -> io::Result<Probe> {
+    if !cfg!(target_arch = "x86_64") {
+        let reason = "persistent memory is written by x86_64 instructions only in this version".to_owned();
+        return Ok(Probe {
+            mode: Mode::Buffered,
+            reason,
+        });
+    }
+    let name = format!("probe-{}.tmp", std::process::id());
+    let path = dir.join(&name);
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(&path)?;
+    let _ = std::fs::remove_file(&path);
+    file.write_all_at(&[0; 4096], 0)?;
+    match Mapping::new(&file, 4096, MapFlags::SHARED_VALIDATE | MapFlags::SYNC) {
+        Ok(_) => Ok(match persistence_domain(&file) {
+            Some(domain) if domain == "cpu_cache" => Probe {
+                mode: Mode::Eadr,
+                reason:
+                    "MAP_SYNC granted, and the platform flushes CPU caches on power loss (persistence_domain \
+                         is cpu_cache)"
+                        .to_owned(),
+            },
+            domain => Probe {
+                mode: Mode::Pmem,
+                reason: format!(
+                    "MAP_SYNC granted; persistence_domain is {}, so stores go around the cache",
+                    domain.as_deref().unwrap_or("not stated")
+                ),
+            },
+        }),
+        Err(refusal) => {
+            let dax = rustix::fs::statx(
+                &file,
+                "",
+                rustix::fs::AtFlags::EMPTY_PATH,
+                rustix::fs::StatxFlags::empty(),
+            )
+            .is_ok_and(|s| s.stx_attributes.contains(rustix::fs::StatxAttributes::DAX));
+            Ok(if dax {
+                Probe {
+                    mode: Mode::DaxNoSync,
+                    reason: format!("a DAX file, but MAP_SYNC was refused ({refusal}): pwrite and fdatasync"),
+                }
+            } else {
+                Probe {
+                    mode: Mode::Buffered,
+                    reason: format!(
+                        "not a DAX mount, MAP_SYNC was refused ({refusal}): pwrite and fdatasync. For pmem use a \
+                         directory on ext4 or xfs over an fsdax namespace, mounted with -o dax"
+                    ),
+                }
+            })
+        }
+    }
+}
+
+/// What the platform says about the region under the file: `memory_controller`, `cpu_cache`, or nothing.
+fn persistence_domain(file: &File) -> Option<String> {
+    let device = file.metadata().ok()?.dev();
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    let path = std::fs::canonicalize(format!("/sys/dev/block/{major}:{minor}")).ok()?;
+    path.ancestors()
+        .find_map(|dir| std::fs::read_to_string(dir.join("persistence_domain")).ok())
+        .map(|domain| domain.trim().to_owned())
+        .filter(|domain| !domain.is_empty())
+}
+
+/// One shared u64, little-endian, at the start of a file of at least 4096 written bytes.
+pub(crate) struct SharedWord(Mapping);
+
+impl SharedWord {
+    pub(crate) fn map(file: &File) -> io::Result<SharedWord> {
+        Ok(SharedWord(Mapping::new(file, 4096, MapFlags::SHARED)?))
+    }
+
+    pub(crate) fn store(&self, value: u64) {
+        // SAFETY: the mapping is page-aligned, 4096 bytes long and lives as long as `self`; this process touches
+        // the word through this atomic alone.
+        let word = unsafe { std::sync::atomic::AtomicU64::from_ptr(self.0.base.as_ptr().cast()) };
+        word.store(value.to_le(), std::sync::atomic::Ordering::Release);
+    }
+}

@@ -1,0 +1,330 @@
+//! What a journal holds after whatever happened to its writer.
+//!
+//! Recovery only reads, and always with pread. It never guesses: every byte of the log is a valid record, the tail
+//! that a crash tore, or corruption, by this table.
+//!
+//! | where the first invalid record X is | what else is known | decision |
+//! | --- | --- | --- |
+//! | in a segment that is not the last | a later segment exists, so X was durable | corruption |
+//! | in the last segment, before the end its footer names | the footer is written after the records | corruption |
+//! | in the last segment | a record past X, right by its own epoch's checksum, knew a durable position past X | corruption |
+//! | in the last segment | past X more look-alikes than can be checked in bounded time | corruption |
+//! | in the last segment | none of these | torn tail: cut at X |
+//! | a valid batch without its end | as if its first record were X | as above |
+//!
+//! A torn tail needs no erasing: whoever opens next writes an epoch record at the cut and makes it durable before any
+//! append, and what lies beyond carries checksums of older epochs.
+
+use crate::error::{Error, Result};
+use crate::format::{
+    self, ALIGN, CONTROL_CLOSE, FLAG_BATCH_END, FLAG_BATCH_START, HEADER, Header as Record, Invalid, padded,
+};
+use crate::index::Index;
+use crate::medium::{Access, Medium, MediumFile};
+use crate::scan::{Checks, Scanner, Step, Window};
+use crate::segment::{self, DATA, Footer, Header};
+
+/// What recovery found, for a person or a program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Recovery {
+    /// Events in the journal.
+    pub events: u64,
+    /// Position of the oldest event kept (equal to `next_position` if there is none).
+    pub first_position: u64,
+    /// Position the next event will get.
+    pub next_position: u64,
+    /// Segments.
+    pub segments: u64,
+    /// The last writer closed the journal in good order.
+    pub clean: bool,
+    /// The tail that was cut, if there was something to cut.
+    pub torn: Option<Torn>,
+}
+
+/// A tail that a crash tore: it was never acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Torn {
+    /// File name of the segment.
+    pub segment: String,
+    /// Offset of the cut.
+    pub offset: u64,
+    /// What is wrong with the first record beyond.
+    pub cause: String,
+}
+
+/// The segment that appends go on in.
+pub(crate) struct Active {
+    pub(crate) header: Header,
+    /// Offset of the next record.
+    pub(crate) offset: u64,
+    pub(crate) sealed: bool,
+}
+
+/// All that a writer needs to go on.
+pub(crate) struct Recovered {
+    pub(crate) report: Recovery,
+    pub(crate) last: Option<Header>,
+    pub(crate) active: Option<Active>,
+    pub(crate) epoch: u32,
+    pub(crate) timestamp: u64,
+    pub(crate) index: Index,
+}
+
+/// Indexes of all segments, in order.
+pub(crate) fn list_segments(medium: &dyn Medium) -> Result<Vec<u64>> {
+    let names = medium
+        .list()
+        .map_err(Error::io("list", "the journal's directory"))?;
+    let mut indexes: Vec<u64> = names.iter().filter_map(|name| segment::index_of(name)).collect();
+    indexes.sort_unstable();
+    if let Some(gap) = indexes.windows(2).find(|pair| pair[0] + 1 != pair[1]) {
+        return Err(Error::Corruption {
+            segment: segment::name(gap[0] + 1),
+            offset: 0,
+            cause: "the segment is missing".to_owned(),
+        });
+    }
+    Ok(indexes)
+}
+
+impl Recovered {
+    fn nothing(segments: usize) -> Recovered {
+        Recovered {
+            report: Recovery {
+                events: 0,
+                first_position: 0,
+                next_position: 0,
+                segments: segments as u64,
+                clean: true,
+                torn: None,
+            },
+            last: None,
+            active: None,
+            epoch: 0,
+            timestamp: 0,
+            index: Index::default(),
+        }
+    }
+}
+
+/// Makes the last segment durable and says up to which log position it is valid. For readers without a writer.
+pub(crate) fn recover_last(medium: &dyn Medium) -> Result<u64> {
+    let indexes = list_segments(medium)?;
+    let Some(index) = indexes.last() else { return Ok(0) };
+    let name = segment::name(*index);
+    let file = medium
+        .open(&name, Access::Read)
+        .map_err(Error::io("open", &name))?;
+    match file.sync() {
+        // What is on a read-only file system is as durable as it will ever be.
+        Err(e) if e.kind() != std::io::ErrorKind::ReadOnlyFilesystem => {
+            return Err(Error::io("sync", &name)(e));
+        }
+        _ => {}
+    }
+    let header = Header::read(&*file, &name)?;
+    let mut out = Recovered::nothing(1);
+    out.index.partial = true;
+    scan_segment(&*file, &name, header, true, Checks::ALL, &mut out)?;
+    Ok(out
+        .active
+        .map_or(header.base, |active| header.log_position(active.offset)))
+}
+
+/// Reads the whole journal.
+pub(crate) fn recover(medium: &dyn Medium, checks: Checks) -> Result<Recovered> {
+    let indexes = list_segments(medium)?;
+    let mut out = Recovered::nothing(indexes.len());
+    for (n, index) in indexes.iter().enumerate() {
+        let name = segment::name(*index);
+        let file = medium
+            .open(&name, Access::Read)
+            .map_err(Error::io("open", &name))?;
+        let header = Header::read(&*file, &name)?;
+        follows(&out, &header, &name)?;
+        if n == 0 {
+            out.report.first_position = header.first_position;
+            out.report.next_position = header.first_position;
+            out.index.partial = header.first_position != 0;
+        }
+        out.last = Some(header);
+        scan_segment(&*file, &name, header, n + 1 == indexes.len(), checks, &mut out)?;
+    }
+    out.report.events = out.report.next_position - out.report.first_position;
+    Ok(out)
+}
+
+/// The header must go on exactly where the segment before ended.
+fn follows(before: &Recovered, header: &Header, name: &str) -> Result<()> {
+    let (Some(last), Some(active)) = (&before.last, &before.active) else {
+        return Ok(());
+    };
+    let ok = header.journal == last.journal
+        && header.base == last.log_position(active.offset)
+        && header.first_position == before.report.next_position
+        && header.epoch >= before.epoch;
+    if ok {
+        return Ok(());
+    }
+    let cause = "it does not go on where the segment before ended (another journal's, or an old copy)";
+    Err(Error::Corruption {
+        segment: name.to_owned(),
+        offset: 0,
+        cause: cause.to_owned(),
+    })
+}
+
+fn scan_segment(
+    file: &dyn MediumFile,
+    name: &str,
+    header: Header,
+    last: bool,
+    checks: Checks,
+    out: &mut Recovered,
+) -> Result<()> {
+    let corrupt = |offset, cause: String| Error::Corruption {
+        segment: name.to_owned(),
+        offset,
+        cause,
+    };
+    let footer = Footer::read(file, &header).map_err(Error::io("read", name))?;
+    if footer.is_none() && !last {
+        return Err(corrupt(
+            header.data_end(),
+            "the footer of a sealed segment is not valid".to_owned(),
+        ));
+    }
+    let end = footer.map_or(header.data_end(), |footer| footer.end);
+    let mut scanner = Scanner::new(&header, end, checks);
+    let mut batch_start = DATA;
+    let mut batch_position = header.first_position;
+    let stop = loop {
+        if !scanner.in_batch() {
+            batch_start = scanner.offset;
+            batch_position = scanner.position;
+        }
+        match scanner.step(file).map_err(Error::io("read", name))? {
+            Step::Record(record, _) if record.is_control() => {
+                out.report.clean = record.kind == CONTROL_CLOSE;
+            }
+            Step::Record(record, range) => {
+                let starts = record.flags & FLAG_BATCH_START != 0;
+                let ends = record.flags & FLAG_BATCH_END != 0;
+                out.index
+                    .learn(&record, starts, ends)
+                    .map_err(|cause| corrupt(scanner.offset - range.len() as u64, cause.to_string()))?;
+                out.timestamp = out.timestamp.max(record.timestamp);
+                out.report.clean = false;
+            }
+            Step::End if scanner.in_batch() && checks.batch => break Some(Invalid::Batch),
+            Step::End => break None,
+            Step::Invalid(cause) => break Some(cause),
+        }
+    };
+    let stopped_at = scanner.offset;
+    if stop.is_some() && checks.batch {
+        out.index.forget_batch();
+    }
+    let (offset, position) = if checks.batch {
+        (batch_start, batch_position)
+    } else {
+        (scanner.offset, scanner.position)
+    };
+    if let Some(footer) = footer {
+        if offset != footer.end || position != footer.next_position {
+            let cause = stop.unwrap_or(Invalid::Missing);
+            return Err(corrupt(
+                stopped_at,
+                format!("{cause}, below the end of a sealed segment"),
+            ));
+        }
+    } else {
+        if checks.durable {
+            look_for_durable_past(file, name, &header, offset, stop)?;
+        }
+        if let Some(cause) = stop.filter(|_| !out.report.clean || offset != stopped_at) {
+            let (segment, cause) = (name.to_owned(), cause.to_string());
+            out.report.torn = Some(Torn {
+                segment,
+                offset,
+                cause,
+            });
+        }
+    }
+    out.epoch = scanner.epoch;
+    out.report.next_position = position;
+    out.active = Some(Active {
+        header,
+        offset,
+        sealed: footer.is_some(),
+    });
+    Ok(())
+}
+
+/// Refuses if any record past `cut` proves that the bytes at `cut` were durable.
+fn look_for_durable_past(
+    file: &dyn MediumFile,
+    name: &str,
+    header: &Header,
+    cut: u64,
+    cause: Option<Invalid>,
+) -> Result<()> {
+    let corrupt = |cause: String| Error::Corruption {
+        segment: name.to_owned(),
+        offset: cut,
+        cause,
+    };
+    let cause = cause.unwrap_or(Invalid::Missing);
+    let end = header.data_end();
+    let mut window = Window::new();
+    // A hostile file may hold a look-alike of full length at every 16 bytes; honest ones stay far below this.
+    let mut budget = header.size.saturating_mul(4);
+    let mut at = cut + ALIGN as u64;
+    while at + HEADER as u64 <= end {
+        let range = window
+            .fill(file, at, HEADER, end)
+            .map_err(Error::io("read", name))?;
+        let Ok(bytes) = <&[u8; HEADER]>::try_from(&window.bytes()[range.clone()]) else {
+            return Ok(());
+        };
+        if bytes[..8] == [0; 8] {
+            // Mostly zeroes: go to the next step whose first bytes are not.
+            let rest = &window.bytes()[range.start..];
+            let zeroes = rest
+                .chunks_exact(ALIGN)
+                .take_while(|chunk| chunk[..8] == [0; 8])
+                .count();
+            at += (zeroes.max(1) * ALIGN) as u64;
+            continue;
+        }
+        if let Some(record) = claims_durable(bytes, header, at, cut) {
+            budget = budget.checked_sub(record.len as u64).ok_or_else(|| {
+                corrupt(format!(
+                    "{cause}; too many look-alikes of records follow to tell a torn tail"
+                ))
+            })?;
+            let range = window
+                .fill(file, at, record.len, end)
+                .map_err(Error::io("read", name))?;
+            let salt = format::salt(&header.journal, record.epoch);
+            let bytes = &window.bytes()[range];
+            if bytes.len() == record.len && format::check(bytes, &record, salt).is_ok() {
+                return Err(corrupt(format!(
+                    "{cause}; the record at byte {at} was written after this was durable"
+                )));
+            }
+        }
+        at += ALIGN as u64;
+    }
+    Ok(())
+}
+
+fn claims_durable(bytes: &[u8; HEADER], header: &Header, at: u64, cut: u64) -> Option<Record> {
+    let record = Record::decode(bytes, header.data_end() - at).ok().flatten()?;
+    let durable = header
+        .log_position(at)
+        .checked_sub(u64::from(record.durable_gap))?;
+    (durable > header.log_position(cut) && padded(record.len) as u64 <= header.data_end() - at)
+        .then_some(record)
+}
