@@ -20,6 +20,9 @@ pub(crate) const MAX_SPAN: u64 = 128 << 10;
 /// Most spans of one write: one of each lane, and the one that had begun.
 const BATCH: usize = LANES + 1;
 
+/// Writes of at most so many bytes go as one piece.
+const GATHERED: usize = 256;
+
 /// A header and the two pieces of a ring that wraps.
 const PIECES: usize = 3;
 
@@ -216,6 +219,18 @@ impl<S: Stream> SpanSender<S> {
         }
         let mut pieces = &mut pieces[..count];
         IoSlice::advance_slices(&mut pieces, done);
+        // A few cache lines are copied sooner than the system walks a list of pieces.
+        let mut gathered = [0; GATHERED];
+        let mut whole: [IoSlice<'_>; 1];
+        if total <= GATHERED && pieces.len() > 1 {
+            let mut len = 0;
+            for piece in pieces.iter() {
+                gathered[len..len + piece.len()].copy_from_slice(piece);
+                len += piece.len();
+            }
+            whole = [IoSlice::new(&gathered[..len])];
+            pieces = &mut whole;
+        }
         let written = loop {
             match self.stream.write(pieces) {
                 Ok(written) => break written,

@@ -72,12 +72,12 @@ impl Stream for Connection {
     fn write(&self, from: &[IoSlice<'_>]) -> io::Result<usize> {
         // NOSIGNAL: a peer that is gone is an error, never a signal, whatever the host program does with SIGPIPE.
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        Ok(rustix::net::sendmsg(
-            &*self.socket,
-            from,
-            &mut SendAncillaryBuffer::default(),
-            flags,
-        )?)
+        let put = match from {
+            // As above.
+            [one] => rustix::net::send(&*self.socket, one, flags),
+            many => rustix::net::sendmsg(&*self.socket, many, &mut SendAncillaryBuffer::default(), flags),
+        };
+        Ok(put?)
     }
 
     fn peek(&self) -> io::Result<usize> {
