@@ -109,6 +109,13 @@ impl<S: Stream> SpanReceiver<S> {
                 let ring = lanes.ring(self.lane);
                 let room = ring.writable();
                 let len = room.len().min(self.missing).min(end - start);
+                if len == 0 {
+                    // `begin` has made sure of the room; without it this would turn for ever.
+                    return Err(LinkError::Protocol(format!(
+                        "no room for {} bytes of the {:?} lane",
+                        self.missing, self.lane
+                    )));
+                }
                 room[..len].copy_from_slice(&self.buffer[start..start + len]);
                 ring.advance(len);
                 self.missing -= len;

@@ -306,18 +306,21 @@ fn the_lanes_of_one_push_go_control_first_and_the_bytes_are_golden() {
 
 #[test]
 fn control_waits_for_at_most_the_span_that_has_begun() {
-    let (near, far) = Pipe::pair(1, 1_000, usize::MAX);
-    let (mut near, mut end) = (End::new(near, &ROOMY), End::new(far, &ROOMY));
-    for _ in 0..100 {
-        near.commit_for(&mut end, Lane::Ordinary, vec![1; 10_000]);
+    // A backlog of many frames, and one frame that is longer than any span.
+    for (lane, frames, len) in [(Lane::Ordinary, 100, 10_000), (Lane::Large, 1, 500_000)] {
+        let (near, far) = Pipe::pair(1, 1_000, usize::MAX);
+        let (mut near, mut end) = (End::new(near, &ROOMY), End::new(far, &ROOMY));
+        for _ in 0..frames {
+            near.commit_for(&mut end, lane, vec![1; len]);
+        }
+        assert_eq!(near.push(), Push::Blocked);
+        near.commit_for(&mut end, Lane::Control, b"urgent".to_vec());
+        while !end.consume(Lane::Control) {
+            near.push();
+            end.poll();
+        }
+        assert!(end.receive.ring(lane).arrived() <= MAX_SPAN + BUFFER as u64);
     }
-    assert_eq!(near.push(), Push::Blocked);
-    near.commit_for(&mut end, Lane::Control, b"urgent".to_vec());
-    while !end.consume(Lane::Control) {
-        near.push();
-        end.poll();
-    }
-    assert!(end.receive.ring(Lane::Ordinary).arrived() <= MAX_SPAN + BUFFER as u64);
 }
 
 #[test]
