@@ -32,6 +32,9 @@ pub(crate) const QEMU: &str = "qemu-system-x86_64";
 /// How long KVM may take until the guest's kernel says its first word. A working one takes 1 to 2 s.
 const KVM_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long KVM may take until the guest is up, while software is there to try next.
+const KVM_BOOT: Duration = Duration::from_secs(40);
+
 /// More guests than this do not fit the switch, nor any CI machine.
 pub(crate) const MAX_NODES: u32 = 8;
 
@@ -82,13 +85,12 @@ pub(crate) enum GuestError {
 }
 
 /// What the guest runs off the host's file system to set itself up.
-pub(crate) const GUEST_TOOLS: [(&str, &str); 6] = [
+pub(crate) const GUEST_TOOLS: [(&str, &str); 5] = [
     ("modprobe", "kmod"),
     ("ip", "iproute2"),
     ("rdma", "iproute2"),
     ("ndctl", "ndctl"),
     ("mkfs.ext4", "e2fsprogs"),
-    ("mount", "mount"),
 ];
 
 /// Whether this process may use KVM at all.
@@ -121,12 +123,18 @@ pub(crate) fn run(job: &Job, settings: &Settings, signals: &Signals) -> Result<i
     let with_kvm = match settings.acceleration {
         Acceleration::Tcg => false,
         Acceleration::Kvm if !kvm_can_be_opened() => return Err(GuestError::NoKvm),
-        Acceleration::Kvm => return attempt.with(Accelerator::Kvm, settings.boot_deadline),
+        Acceleration::Kvm => {
+            return attempt.with(Accelerator::Kvm, settings.boot_deadline, settings.boot_deadline);
+        }
         Acceleration::Auto => kvm_can_be_opened() && !cache.kvm_is_known_to_fail(),
     };
     if with_kvm {
-        match attempt.with(Accelerator::Kvm, KVM_PATIENCE.min(settings.boot_deadline)) {
-            Err(GuestError::Session(error)) if error.is_before_first_word() => {
+        match attempt.with(
+            Accelerator::Kvm,
+            KVM_PATIENCE.min(settings.boot_deadline),
+            KVM_BOOT.min(settings.boot_deadline),
+        ) {
+            Err(GuestError::Session(error)) if error.is_before_it_was_up() => {
                 cache.note_that_kvm_fails();
                 say(&format!(
                     "a guest does not start under this machine's KVM ({}); using software from now on (remembered in {})",
@@ -137,7 +145,7 @@ pub(crate) fn run(job: &Job, settings: &Settings, signals: &Signals) -> Result<i
             other => return other,
         }
     }
-    attempt.with(Accelerator::Tcg, settings.boot_deadline)
+    attempt.with(Accelerator::Tcg, settings.boot_deadline, settings.boot_deadline)
 }
 
 /// What is the same for every accelerator tried.
@@ -151,11 +159,16 @@ struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    /// `patience`: how long until the guest's kernel must have said something.
-    fn with(&self, accelerator: Accelerator, patience: Duration) -> Result<i32, GuestError> {
+    /// `first_word`: how long until the guest's kernel must have said something; `boot`: until the guest is up.
+    fn with(
+        &self,
+        accelerator: Accelerator,
+        first_word: Duration,
+        boot: Duration,
+    ) -> Result<i32, GuestError> {
         let limits = Limits {
-            first_word: patience,
-            boot: self.settings.boot_deadline,
+            first_word,
+            boot,
             whole: self.settings.deadline.saturating_sub(self.started.elapsed()),
         };
         let setup = std::env::current_exe().map_err(GuestError::OwnPath)?;

@@ -30,8 +30,8 @@ const AFTER_FAILURE: Duration = Duration::from_secs(30);
 /// How often signals, deadlines and consoles are looked at while nothing is said.
 const TICK: Duration = Duration::from_millis(50);
 
-/// How much of a console is shown.
-const SHOWN_LINES: usize = 30;
+/// How much of a console is shown: a kernel that panics says its reason 40 lines before its last word.
+const SHOWN_LINES: usize = 60;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
@@ -65,7 +65,7 @@ pub(crate) enum SessionError {
         node: u32,
         status: String,
         when: &'static str,
-        before_first_word: bool,
+        before_it_was_up: bool,
         console: Shown,
     },
     #[error("guest {node} gave up: {why}{console}")]
@@ -77,13 +77,14 @@ pub(crate) enum SessionError {
 }
 
 impl SessionError {
-    /// Whether this accelerator does not work here at all.
-    pub(crate) fn is_before_first_word(&self) -> bool {
+    /// Whether the guest did not come up, so that another accelerator may do better.
+    pub(crate) fn is_before_it_was_up(&self) -> bool {
         matches!(
             self,
             Self::Silent { .. }
+                | Self::Boot { .. }
                 | Self::Ended {
-                    before_first_word: true,
+                    before_it_was_up: true,
                     ..
                 }
         )
@@ -336,30 +337,30 @@ impl Session {
     }
 
     fn ended_early(&mut self, index: usize) -> SessionError {
+        let noticed = Instant::now();
         let status = loop {
             if let Some(status) = self.guests[index].machine.ended() {
                 break status.to_string();
             }
-            if self.started.elapsed() > self.limits.whole {
-                break "still running".to_owned();
+            if noticed.elapsed() > Duration::from_secs(5) {
+                break "still running, and deaf".to_owned();
             }
             std::thread::sleep(TICK);
         };
         // The console's last words may still be on their way to us.
         std::thread::sleep(TICK);
-        let guest = &self.guests[index];
-        let before_first_word = guest.phase == Phase::Off && !guest.console.contains(STARTED);
-        let when = if guest.phase < Phase::Ready {
+        let before_it_was_up = self.guests[index].phase < Phase::Ready;
+        let when = if before_it_was_up {
             "before it was up"
         } else {
-            "before its command"
+            "under its command"
         };
         let console = self.shown(index);
         SessionError::Ended {
             node: number(index),
             status,
             when,
-            before_first_word,
+            before_it_was_up,
             console,
         }
     }

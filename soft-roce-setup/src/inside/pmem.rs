@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use rustix::mount::{MountFlags, mount as mount_device};
+
 use super::InsideError;
 use super::system::make_folder;
 use crate::tool::output;
@@ -35,6 +37,9 @@ pub(super) fn mount() -> Result<(), InsideError> {
     // A block of 1 KiB, mkfs's choice for small devices, refuses DAX.
     output("mkfs.ext4", ["-q", "-F", "-b", "4096", "-E", "nodiscard", DEVICE])?;
     make_folder(Path::new(FOLDER))?;
-    output("mount", ["-t", "ext4", "-o", "dax", DEVICE, FOLDER])?;
-    Ok(())
+    mount_device(DEVICE, FOLDER, "ext4", MountFlags::empty(), c"dax").map_err(|error| InsideError::Mount {
+        what: DEVICE,
+        path: FOLDER.into(),
+        error,
+    })
 }
