@@ -390,7 +390,9 @@ fn a_span_beyond_the_credit_is_refused_and_one_that_fills_it_is_taken() {
         [span(16), span(SMALL.ordinary - 15)].concat(),
     ] {
         match outcome(&bytes) {
-            Err(LinkError::Protocol(reason)) => assert!(reason.contains("whose ring has room for"), "{reason}"),
+            Err(LinkError::Protocol(reason)) => {
+                assert!(reason.contains("whose ring has room for"), "{reason}");
+            }
             other => panic!("{:?}", other.err()),
         }
     }
