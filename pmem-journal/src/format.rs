@@ -153,7 +153,7 @@ pub(crate) enum Invalid {
     Position { found: u64, expected: u64 },
     #[error("a batch that does not start or end where it should")]
     Batch,
-    #[error("no record where the segment's footer says there is one")]
+    #[error("nothing is written there")]
     Missing,
     #[error("entity sequence {found} where {expected} follows")]
     Sequence { found: u64, expected: u64 },

@@ -281,6 +281,25 @@ impl Journal {
         Ok(appended)
     }
 
+    /// Appends the batches with one commit, as the leader of several threads does.
+    #[cfg(test)]
+    pub(crate) fn append_group(&self, batches: &[Vec<Event<'_>>]) -> Result<()> {
+        let mut state = self.lock();
+        state.refuse_if_poisoned()?;
+        let bytes: usize = batches.iter().flatten().map(format::encoded_len).sum();
+        if state.offset + bytes as u64 > state.segment.header.data_end() {
+            state = self.rotate(state, bytes as u64)?;
+        }
+        for batch in batches {
+            state.encode(batch);
+        }
+        if self.mapped {
+            return state.commit_here();
+        }
+        let end = state.log_end();
+        self.commit_together(state, end)
+    }
+
     /// Events at `from` and after, up to what is durable now.
     pub fn replay(&self, from: u64) -> Result<crate::reader::Replay> {
         let limit = self.lock().durable;

@@ -25,6 +25,8 @@
 //! What is promised, exactly, is in `docs/DURABILITY.md`; what is in the files, byte by byte, in `docs/FORMAT.md`.
 
 mod commit;
+#[cfg(test)]
+mod crash_tests;
 mod error;
 mod event;
 mod format;

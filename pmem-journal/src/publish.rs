@@ -18,6 +18,9 @@ pub(crate) enum Publisher {
     File(File),
     /// One store each.
     Mapped(SharedWord),
+    /// A simulated journal has no readers.
+    #[cfg(test)]
+    Nowhere,
 }
 
 impl Publisher {
@@ -47,6 +50,8 @@ impl Publisher {
                 word.store(position);
                 Ok(())
             }
+            #[cfg(test)]
+            Publisher::Nowhere => Ok(()),
         }
     }
 }

@@ -11,6 +11,8 @@ pub(crate) mod file;
 mod nt;
 #[allow(unsafe_code)]
 pub(crate) mod pmem;
+#[cfg(test)]
+pub(crate) mod sim;
 
 use std::io;
 

@@ -1,0 +1,456 @@
+//! A medium that crashes at any operation, and everything that may be left after it.
+//!
+//! The fault model:
+//! - A write is visible at once and durable never, until a commit or sync. At a crash each unit of it (512-byte sector
+//!   of a page cache, 8-byte word of non-temporal stores) has independently reached the medium or not; where a
+//!   unit was written several times, any of the versions may be there.
+//! - A page cache's commit makes the whole file durable, whoever wrote. A fence makes durable what this writer's
+//!   life wrote, in all files; what a dead writer left pending stays pending until a sync of the file.
+//! - Names change in order; at a crash any prefix of the changes since the last directory sync has happened.
+//! - New files are zero and durable, as creation fills and syncs them. Their names are not.
+//! - At the chosen operation the crash happens instead of it, and every operation after it fails.
+//! - Death of the process keeps everything visible, and nothing more durable than it was.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{Access, Medium, MediumFile};
+use crate::format::{self, CONTROL_CLOSE, CONTROL_EPOCH};
+use crate::segment::FOOTER;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    PageCache,
+    Pmem,
+}
+
+impl Kind {
+    fn unit(self) -> u64 {
+        match self {
+            Kind::PageCache => 512,
+            Kind::Pmem => 8,
+        }
+    }
+}
+
+/// Which durability operation this is, told from what it makes durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Site {
+    CommitOfRecords,
+    CommitOfEpoch,
+    CommitOfClose,
+    CommitOfFooter,
+    CommitOfHeader,
+    /// Nothing was pending: it cost time for nothing.
+    CommitOfNothing,
+    SyncOfFile,
+    SyncOfNames,
+    SyncOfNamesAtOpen,
+}
+
+#[derive(Clone)]
+struct Write {
+    life: u32,
+    offset: u64,
+    bytes: Vec<u8>,
+}
+
+#[derive(Clone, Default)]
+struct SimFile {
+    durable: Vec<u8>,
+    pending: Vec<Write>,
+}
+
+impl SimFile {
+    fn visible(&self) -> Vec<u8> {
+        let mut bytes = self.durable.clone();
+        for write in &self.pending {
+            bytes[write.offset as usize..][..write.bytes.len()].copy_from_slice(&write.bytes);
+        }
+        bytes
+    }
+
+    fn settle(&mut self, which: impl Fn(&Write) -> bool) {
+        for write in self.pending.extract_if(.., |write| which(write)) {
+            self.durable[write.offset as usize..][..write.bytes.len()].copy_from_slice(&write.bytes);
+        }
+    }
+}
+
+#[derive(Clone)]
+enum Naming {
+    Name(String, usize),
+    Rename(String, String),
+    Remove(String),
+}
+
+fn apply(names: &mut BTreeMap<String, usize>, naming: &Naming) {
+    match naming {
+        Naming::Name(name, file) => drop(names.insert(name.clone(), *file)),
+        Naming::Rename(from, to) => {
+            if let Some(file) = names.remove(from) {
+                names.insert(to.clone(), file);
+            }
+        }
+        Naming::Remove(name) => drop(names.remove(name)),
+    }
+}
+
+#[derive(Clone)]
+pub(crate) struct Disk {
+    kind: Kind,
+    life: u32,
+    files: Vec<SimFile>,
+    names: BTreeMap<String, usize>,
+    pending_names: Vec<Naming>,
+    ops: u64,
+    crash_at: u64,
+    omit: Option<Site>,
+    sites: BTreeMap<Site, u64>,
+}
+
+impl Disk {
+    pub(crate) fn new(kind: Kind, omit: Option<Site>) -> Disk {
+        Disk {
+            kind,
+            life: 0,
+            files: Vec::new(),
+            names: BTreeMap::new(),
+            pending_names: Vec::new(),
+            ops: 0,
+            crash_at: u64::MAX,
+            omit,
+            sites: BTreeMap::new(),
+        }
+    }
+
+    /// The same bytes in the hands of the next process, which crashes at operation `crash_at`.
+    pub(crate) fn reborn(&self, crash_at: u64) -> SimMedium {
+        let mut disk = self.clone();
+        disk.life += 1;
+        disk.ops = 0;
+        disk.crash_at = crash_at;
+        SimMedium(Arc::new(Mutex::new(disk)))
+    }
+
+    pub(crate) fn ops(&self) -> u64 {
+        self.ops
+    }
+
+    pub(crate) fn sites(&self) -> &BTreeMap<Site, u64> {
+        &self.sites
+    }
+
+    /// Flips a visible bit, as bad media does.
+    pub(crate) fn damage(&mut self, name: &str, offset: u64) {
+        let file = self.visible_names()[name];
+        let file = &mut self.files[file];
+        file.settle(|_| true);
+        file.durable[offset as usize] ^= 0x40;
+    }
+
+    /// Copies bytes inside a file, as a misdirected write does.
+    pub(crate) fn misdirect(&mut self, name: &str, from: u64, to: u64, len: usize) {
+        let file = self.visible_names()[name];
+        let file = &mut self.files[file];
+        file.settle(|_| true);
+        file.durable
+            .copy_within(from as usize..from as usize + len, to as usize);
+    }
+
+    /// What a power loss now may leave: all images if there are at most `limit`, else those one step away from
+    /// nothing, everything and whole writes, and then random ones.
+    pub(crate) fn power_loss(&self, limit: usize, seed: u64) -> Vec<Disk> {
+        let units = self.units();
+        let mut choices: Vec<Vec<usize>> = Vec::new();
+        let all = units
+            .iter()
+            .try_fold(1usize, |n, unit| n.checked_mul(unit.versions + 1))
+            .unwrap_or(usize::MAX);
+        if all <= limit {
+            let mut choice = vec![0; units.len()];
+            for _ in 0..all {
+                choices.push(choice.clone());
+                for (digit, unit) in choice.iter_mut().zip(&units) {
+                    *digit = (*digit + 1) % (unit.versions + 1);
+                    if *digit != 0 {
+                        break;
+                    }
+                }
+            }
+        } else {
+            let full: Vec<usize> = units.iter().map(|unit| unit.versions).collect();
+            let empty = vec![0; units.len()];
+            choices.push(empty.clone());
+            choices.push(full.clone());
+            let mut dice = seed | 1;
+            let mut roll = |n: usize| {
+                dice ^= dice << 13;
+                dice ^= dice >> 7;
+                dice ^= dice << 17;
+                (dice >> 11) as usize % n
+            };
+            // Whole writes missing, or alone there.
+            let groups: std::collections::BTreeSet<_> = units.iter().map(|unit| unit.group).collect();
+            for group in groups {
+                for (base, value) in [(&full, 0), (&empty, 1)] {
+                    let mut choice = base.clone();
+                    for (n, unit) in units.iter().enumerate().filter(|(_, unit)| unit.group == group) {
+                        choice[n] = value * unit.versions;
+                    }
+                    choices.push(choice);
+                }
+            }
+            let rest = limit.saturating_sub(choices.len());
+            for n in 0..rest {
+                let mut choice = if n % 3 == 0 { empty.clone() } else { full.clone() };
+                let changes = if n % 4 == 3 { units.len() } else { 1 };
+                for _ in 0..changes {
+                    let unit = roll(units.len());
+                    choice[unit] = roll(units[unit].versions + 1);
+                }
+                choices.push(choice);
+            }
+        }
+        let mut images = Vec::new();
+        for (n, choice) in choices.iter().enumerate() {
+            // Names in every image of few, and in turn in many.
+            let states = self.pending_names.len() + 1;
+            let named: Vec<usize> = if choices.len() * states <= limit {
+                (0..states).collect()
+            } else {
+                vec![states - 1 - n % states]
+            };
+            for names in named {
+                images.push(self.image(&units, choice, names));
+            }
+        }
+        images
+    }
+
+    fn units(&self) -> Vec<Unit> {
+        let mut units: BTreeMap<(usize, u64), Unit> = BTreeMap::new();
+        let size = self.kind.unit();
+        for (file, sim) in self.files.iter().enumerate() {
+            for (nth, write) in sim.pending.iter().enumerate() {
+                let end = write.offset + write.bytes.len() as u64;
+                for at in (write.offset / size..end.div_ceil(size)).map(|n| n * size) {
+                    let unit = units.entry((file, at)).or_insert(Unit {
+                        file,
+                        at,
+                        versions: 0,
+                        group: (file, nth),
+                    });
+                    unit.versions += 1;
+                }
+            }
+        }
+        units.into_values().collect()
+    }
+
+    fn image(&self, units: &[Unit], choice: &[usize], names: usize) -> Disk {
+        let mut disk = self.clone();
+        let size = self.kind.unit();
+        for (unit, versions) in units.iter().zip(choice) {
+            let SimFile { durable, pending } = &mut disk.files[unit.file];
+            let covers = |w: &&Write| w.offset < unit.at + size && unit.at < w.offset + w.bytes.len() as u64;
+            for write in pending.iter().filter(covers).take(*versions) {
+                let from = unit.at.max(write.offset);
+                let to = (unit.at + size).min(write.offset + write.bytes.len() as u64);
+                durable[from as usize..to as usize].copy_from_slice(
+                    &write.bytes[(from - write.offset) as usize..(to - write.offset) as usize],
+                );
+            }
+        }
+        for file in &mut disk.files {
+            file.pending.clear();
+        }
+        for naming in disk.pending_names.drain(..).take(names) {
+            apply(&mut disk.names, &naming);
+        }
+        disk
+    }
+
+    fn visible_names(&self) -> BTreeMap<String, usize> {
+        let mut names = self.names.clone();
+        self.pending_names
+            .iter()
+            .for_each(|naming| apply(&mut names, naming));
+        names
+    }
+
+    fn step(&mut self) -> io::Result<()> {
+        if self.ops >= self.crash_at {
+            return Err(io::Error::other("the simulated machine has crashed"));
+        }
+        self.ops += 1;
+        Ok(())
+    }
+
+    fn note(&mut self, site: Site) -> bool {
+        *self.sites.entry(site).or_default() += 1;
+        self.omit == Some(site)
+    }
+}
+
+struct Unit {
+    file: usize,
+    at: u64,
+    versions: usize,
+    group: (usize, usize),
+}
+
+#[derive(Clone)]
+pub(crate) struct SimMedium(Arc<Mutex<Disk>>);
+
+impl SimMedium {
+    pub(crate) fn disk(&self) -> Disk {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Disk> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn file(&self, file: usize) -> Box<dyn MediumFile> {
+        Box::new(SimHandle {
+            medium: self.clone(),
+            file,
+        })
+    }
+}
+
+impl Medium for SimMedium {
+    fn list(&self) -> io::Result<Vec<String>> {
+        Ok(self.lock().visible_names().into_keys().collect())
+    }
+
+    fn create(&self, name: &str, len: u64) -> io::Result<Box<dyn MediumFile>> {
+        let mut disk = self.lock();
+        disk.step()?;
+        disk.files.push(SimFile {
+            durable: vec![0; len as usize],
+            pending: Vec::new(),
+        });
+        let file = disk.files.len() - 1;
+        disk.pending_names.push(Naming::Name(name.to_owned(), file));
+        Ok(self.file(file))
+    }
+
+    fn open(&self, name: &str, _access: Access) -> io::Result<Box<dyn MediumFile>> {
+        let file = self.lock().visible_names().get(name).copied();
+        file.map(|file| self.file(file))
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut disk = self.lock();
+        disk.step()?;
+        disk.pending_names
+            .push(Naming::Rename(from.to_owned(), to.to_owned()));
+        Ok(())
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        let mut disk = self.lock();
+        disk.step()?;
+        disk.pending_names.push(Naming::Remove(name.to_owned()));
+        Ok(())
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        let mut disk = self.lock();
+        disk.step()?;
+        // An open syncs names before it makes any; its own renames come at least three operations later.
+        let own = matches!(disk.pending_names.last(), Some(Naming::Rename(..))) && disk.ops > 3;
+        let site = if own {
+            Site::SyncOfNames
+        } else {
+            Site::SyncOfNamesAtOpen
+        };
+        if !disk.note(site) {
+            let mut names = std::mem::take(&mut disk.names);
+            disk.pending_names
+                .drain(..)
+                .for_each(|naming| apply(&mut names, &naming));
+            disk.names = names;
+        }
+        Ok(())
+    }
+}
+
+struct SimHandle {
+    medium: SimMedium,
+    file: usize,
+}
+
+impl MediumFile for SimHandle {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.medium.lock().files[self.file].durable.len() as u64)
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        let bytes = self.medium.lock().files[self.file].visible();
+        let from = bytes.get(offset as usize..).unwrap_or(&[]);
+        let n = from.len().min(buf.len());
+        buf[..n].copy_from_slice(&from[..n]);
+        Ok(n)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let mut disk = self.medium.lock();
+        disk.step()?;
+        let life = disk.life;
+        disk.files[self.file].pending.push(Write {
+            life,
+            offset,
+            bytes: bytes.to_vec(),
+        });
+        Ok(())
+    }
+
+    fn commit(&self) -> io::Result<()> {
+        let mut disk = self.medium.lock();
+        disk.step()?;
+        let file = &disk.files[self.file];
+        let size = file.durable.len() as u64;
+        let site = match file.pending.last() {
+            None => Site::CommitOfNothing,
+            Some(write) if write.offset == 0 => Site::CommitOfHeader,
+            Some(write) if write.offset == size - FOOTER => Site::CommitOfFooter,
+            Some(write) => match control_kind(&write.bytes) {
+                Some(CONTROL_EPOCH) => Site::CommitOfEpoch,
+                Some(CONTROL_CLOSE) => Site::CommitOfClose,
+                _ => Site::CommitOfRecords,
+            },
+        };
+        if disk.note(site) {
+            return Ok(());
+        }
+        let life = disk.life;
+        match disk.kind {
+            Kind::PageCache => disk.files[self.file].settle(|_| true),
+            Kind::Pmem => disk
+                .files
+                .iter_mut()
+                .for_each(|file| file.settle(|write| write.life == life)),
+        }
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let mut disk = self.medium.lock();
+        disk.step()?;
+        if !disk.note(Site::SyncOfFile) {
+            disk.files[self.file].settle(|_| true);
+        }
+        Ok(())
+    }
+}
+
+fn control_kind(bytes: &[u8]) -> Option<u16> {
+    let header = bytes.get(..format::HEADER)?.try_into().ok()?;
+    let header = format::Header::decode(header, bytes.len() as u64).ok()??;
+    header.is_control().then_some(header.kind)
+}
