@@ -2,8 +2,35 @@
 //!
 //! Nothing in this crate opens a socket or a device: that is what a [`link::Transport`] is for.
 
+pub mod address;
+pub mod codec;
+#[cfg(feature = "conformance")]
+pub mod conformance;
+mod connect;
+pub mod control;
+pub mod dead_letter;
+mod dispatch;
+mod drive;
+pub mod event;
 pub mod frame;
+pub mod handshake;
 pub mod lane;
 pub mod link;
+pub mod mailbox;
 pub mod memory;
+pub mod node;
+pub mod peer;
 pub mod ring;
+pub mod session;
+pub mod wait;
+
+pub use address::{Address, Permit, SendBatch, SendError};
+pub use connect::ConnectError;
+pub use dead_letter::{DeadLetter, DeadLetters, Reason};
+pub use event::Event;
+pub use lane::LaneSizes;
+pub use mailbox::{Mailbox, MailboxClosed, MailboxOptions, Message, Overflow};
+pub use node::{Drive, Node, NodeBuilder, NodeError};
+pub use peer::{Peer, ResolveError};
+pub use session::{Ended, Timing};
+pub use wait::Wait;

@@ -57,6 +57,24 @@ pub trait Transport: Send + Sync {
     fn dial(&self, address: &str, deadline: Instant) -> Result<Box<dyn Wire>, TransportError>;
 }
 
+impl Transport for Arc<dyn Transport> {
+    fn scheme(&self) -> &'static str {
+        (**self).scheme()
+    }
+
+    fn needs_checksums(&self) -> bool {
+        (**self).needs_checksums()
+    }
+
+    fn listen(&self, address: &str) -> Result<Box<dyn Listener>, TransportError> {
+        (**self).listen(address)
+    }
+
+    fn dial(&self, address: &str, deadline: Instant) -> Result<Box<dyn Wire>, TransportError> {
+        (**self).dial(address, deadline)
+    }
+}
+
 /// A listening address.
 pub trait Listener: Send {
     /// The address as others dial it, without scheme, with the port that the system chose.

@@ -24,6 +24,9 @@ pub enum ClaimError {
         /// Bytes that the frame and the padding before it take.
         needed: u64,
     },
+    /// The session has ended.
+    #[error("send ring closed: the session has ended")]
+    Closed,
     /// The frame never fits.
     #[error("frame of {len} bytes exceeds the ring's limit of {max}")]
     TooLarge {
@@ -36,13 +39,16 @@ pub enum ClaimError {
 
 /// The peer claims to have consumed what it can't have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("peer acknowledged position {acknowledged}, but only {claimed} bytes were ever sent")]
+#[error("peer acknowledged position {acknowledged}, but only {offered} bytes were ever sent")]
 pub struct CreditError {
     /// The position that the peer sent.
     pub acknowledged: Position,
-    /// The position up to which frames exist.
-    pub claimed: Position,
+    /// The position up to which frames were given to a link.
+    pub offered: Position,
 }
+
+/// Set in the claimed position once the ring is closed. Positions never get there.
+const CLOSED: u64 = 1 << 63;
 
 /// The sender's ring of one lane.
 pub struct SendRing {
@@ -53,6 +59,8 @@ pub struct SendRing {
     shared: Option<RingMemory>,
     claimed: CachePadded<AtomicU64>,
     released: CachePadded<AtomicU64>,
+    /// What [`SendRing::committed`] has shown a link: nothing beyond it can have been consumed.
+    offered: AtomicU64,
 }
 
 impl SendRing {
@@ -75,6 +83,7 @@ impl SendRing {
             shared: None,
             claimed: CachePadded::new(AtomicU64::new(0)),
             released: CachePadded::new(AtomicU64::new(0)),
+            offered: AtomicU64::new(0),
         }
     }
 
@@ -107,7 +116,13 @@ impl SendRing {
 
     /// The position up to which frames have been claimed.
     pub fn claimed(&self) -> Position {
-        self.claimed.load(Ordering::Acquire)
+        self.claimed.load(Ordering::Acquire) & !CLOSED
+    }
+
+    /// Refuses every later claim. Returns the position up to which frames were claimed; those not yet committed
+    /// still will be.
+    pub fn close(&self) -> Position {
+        self.claimed.fetch_or(CLOSED, Ordering::AcqRel) & !CLOSED
     }
 
     /// The position up to which the peer has consumed and the bytes are free again.
@@ -139,6 +154,9 @@ impl SendRing {
         let frame = frame::size(len) as u64;
         loop {
             let tail = self.claimed.load(Ordering::Relaxed);
+            if tail & CLOSED != 0 {
+                return Err(ClaimError::Closed);
+            }
             let to_end = self.capacity - (tail & (self.capacity - 1));
             let padding = if frame <= to_end { 0 } else { to_end };
             let needed = frame + padding;
@@ -146,7 +164,7 @@ impl SendRing {
             if needed > free {
                 return Err(ClaimError::Full { free, needed });
             }
-            // Relaxed is enough: the frame is published by its first word, not by this position.
+            // The frame is published by its first word, not by this position.
             if self
                 .claimed
                 .compare_exchange_weak(tail, tail + needed, Ordering::AcqRel, Ordering::Relaxed)
@@ -196,7 +214,7 @@ impl SendRing {
     fn refresh_released(&self) {
         if let Some(cell) = &self.shared {
             let published = cell.word(0).load(Ordering::Acquire);
-            if published <= self.claimed.load(Ordering::Acquire) {
+            if published <= self.claimed() {
                 self.released.fetch_max(published, Ordering::AcqRel);
             }
         }
@@ -222,7 +240,7 @@ impl SendRing {
     /// The end of the committed frames that start at `from`, going no further than `limit` bytes unless the first
     /// frame alone is longer.
     pub fn committed(&self, from: Position, limit: u64) -> Position {
-        let claimed = self.claimed.load(Ordering::Acquire);
+        let claimed = self.claimed();
         let mut end = from;
         while end < claimed {
             let first = self.word(end).load(Ordering::Acquire);
@@ -230,12 +248,24 @@ impl SendRing {
                 break;
             }
             let next = end + frame::size(first as u32 as usize) as u64;
-            if next - from > limit && end > from {
+            // A walk that starts inside a frame, where a peer lied about what it consumed, ends here.
+            if next > claimed || next - from > limit && end > from {
                 break;
             }
             end = next;
         }
+        self.offered.fetch_max(end, Ordering::AcqRel);
         end
+    }
+
+    /// Whether a frame that was given to a link starts or ends at `position`: where a link may resume.
+    pub fn is_boundary(&self, position: Position) -> bool {
+        let offered = self.offered.load(Ordering::Acquire);
+        let mut at = self.released();
+        while at < position && at < offered {
+            at += frame::size(self.word(at).load(Ordering::Acquire) as u32 as usize) as u64;
+        }
+        at == position
     }
 
     /// The bytes of committed frames from `from` to `to`, in one or two pieces (two where the ring wraps).
@@ -269,23 +299,64 @@ impl SendRing {
     /// One thread at a time. Positions that go back are ignored.
     ///
     /// # Errors
-    /// [`CreditError`] when the position lies beyond everything claimed.
+    /// [`CreditError`] when the position lies beyond everything that was given to a link.
     pub fn release(&self, position: Position) -> Result<(), CreditError> {
-        let claimed = self.claimed.load(Ordering::Acquire);
-        if position > claimed {
+        let offered = if self.shared.is_some() {
+            self.claimed()
+        } else {
+            self.offered.load(Ordering::Acquire)
+        };
+        if position > offered {
             return Err(CreditError {
                 acknowledged: position,
-                claimed,
+                offered,
             });
         }
         let released = self.released.load(Ordering::Relaxed);
         if position <= released {
             return Ok(());
         }
+        if self.shared.is_some() {
+            // The peer zeroed these bytes before it published the position, and producers may use them already.
+            self.released.fetch_max(position, Ordering::AcqRel);
+            return Ok(());
+        }
         zero(&self.memory, released, position);
         // Release: a producer that sees the new position sees the zeroes below it.
         self.released.store(position, Ordering::Release);
         Ok(())
+    }
+}
+
+impl SendRing {
+    /// Shows every committed frame from `from` on that the peer has not acknowledged, padding left out; for a session
+    /// that is over. Returns where to go on: the end, or the first frame that is not committed yet.
+    ///
+    /// In a ring that both ends map, frames that the peer consumed without acknowledging are zero, and are left out.
+    pub fn unacknowledged(&self, from: Position, mut show: impl FnMut(Header, &[u8])) -> Position {
+        let claimed = self.claimed();
+        let mut at = from.max(self.released());
+        while at < claimed {
+            let first = self.word(at).load(Ordering::Acquire);
+            if first == 0 {
+                if self.shared.is_none() {
+                    return at;
+                }
+                at += frame::ALIGNMENT as u64;
+                continue;
+            }
+            let second = self.word(at + 8).load(Ordering::Relaxed);
+            let to_end = self.capacity as usize - self.offset(at) - HEADER;
+            // Only a peer that shares the memory can have made the header wrong: then what follows is unknowable.
+            let Ok(header) = Header::decode(first, second, at, to_end as u32) else {
+                return claimed;
+            };
+            if header.kind != Kind::Padding {
+                show(header, self.bytes(at + HEADER as u64, header.length as usize));
+            }
+            at += header.size() as u64;
+        }
+        at
     }
 }
 

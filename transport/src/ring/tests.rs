@@ -80,6 +80,14 @@ fn a_full_ring_refuses_and_frees_exactly_what_was_released() {
         sender.claim(48),
         Err(ClaimError::Full { free: 0, needed: 64 })
     ));
+    assert_eq!(
+        sender.release(64),
+        Err(CreditError {
+            acknowledged: 64,
+            offered: 0
+        })
+    );
+    sender.committed(0, u64::MAX);
     sender.release(64).unwrap();
     assert!(sender.claim(48).is_ok());
     assert!(sender.claim(48).is_err());
@@ -100,11 +108,12 @@ fn a_frame_over_the_limit_is_refused_with_the_limit() {
 fn credit_beyond_what_was_sent_is_an_error_and_frees_nothing() {
     let (sender, _) = pair(Integrity::None, Arrival::Counted);
     send(&sender, b"one");
+    assert_eq!(sender.committed(0, u64::MAX), 32);
     assert_eq!(
         sender.release(33),
         Err(CreditError {
             acknowledged: 33,
-            claimed: 32
+            offered: 32
         })
     );
     assert_eq!(sender.released(), 0);
@@ -256,4 +265,15 @@ fn several_producers_and_one_pusher_lose_nothing_and_keep_each_order() {
             std::thread::yield_now();
         }
     });
+}
+
+#[test]
+fn a_closed_ring_refuses_claims_and_keeps_what_was_committed() {
+    let (sender, mut receiver) = pair(Integrity::None, Arrival::Counted);
+    send(&sender, b"before");
+    assert_eq!(sender.close(), 32);
+    assert_eq!(sender.claim(1).err(), Some(ClaimError::Closed));
+    carry(&sender, &mut receiver);
+    assert_eq!(take(&mut receiver), Some(b"before".to_vec()));
+    assert_eq!(sender.close(), 32);
 }

@@ -1,0 +1,245 @@
+//! Control messages: what travels on the control lane. See `docs/PROTOCOL.md`, "Control messages".
+
+use crate::codec::{DecodeError, Reader, Writer};
+use crate::mailbox::Overflow;
+
+/// The longest mailbox name, in bytes of UTF-8.
+pub const MAX_NAME: usize = 255;
+
+/// A control message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Control {
+    /// Asks for the handle of a mailbox.
+    Resolve {
+        /// Chosen by the asker, comes back in the answer.
+        request: u32,
+        /// The mailbox's name.
+        name: String,
+    },
+    /// Answers a `Resolve`.
+    Resolved {
+        /// The number of the `Resolve`.
+        request: u32,
+        /// What frames carry to reach the mailbox on this session.
+        handle: u32,
+        /// How many messages may be sent in all before further credit.
+        limit: u64,
+        /// What happens when the mailbox is full.
+        overflow: Overflow,
+        /// Longest message, in bytes.
+        max_message: u32,
+    },
+    /// Answers a `Resolve`: there is no such mailbox.
+    Refused {
+        /// The number of the `Resolve`.
+        request: u32,
+    },
+    /// Grants credit: a count of messages since the handle was resolved, never a difference.
+    Credit {
+        /// The mailbox.
+        handle: u32,
+        /// How many messages may be sent in all.
+        limit: u64,
+    },
+    /// The mailbox is closed; nothing sent to the handle from now on is delivered.
+    Closed {
+        /// The mailbox.
+        handle: u32,
+    },
+    /// A message reached no mailbox.
+    Undelivered {
+        /// The mailbox.
+        handle: u32,
+        /// Bytes of the message.
+        length: u32,
+        /// The message's correlation id, zero if it had none.
+        correlation: u64,
+    },
+    /// Nothing but a sign of life.
+    Heartbeat,
+    /// The session ends in good order: everything sent before has been sent.
+    Goodbye,
+    /// Answers a `Goodbye`: everything received before it has been taken.
+    GoodbyeAcknowledged,
+}
+
+mod kind {
+    pub(super) const RESOLVE: u8 = 1;
+    pub(super) const RESOLVED: u8 = 2;
+    pub(super) const REFUSED: u8 = 3;
+    pub(super) const CREDIT: u8 = 4;
+    pub(super) const CLOSED: u8 = 5;
+    pub(super) const UNDELIVERED: u8 = 6;
+    pub(super) const HEARTBEAT: u8 = 7;
+    pub(super) const GOODBYE: u8 = 8;
+    pub(super) const GOODBYE_ACKNOWLEDGED: u8 = 9;
+}
+
+impl Control {
+    /// The message's bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let writer = Writer::new();
+        match self {
+            Control::Resolve { request, name } => writer
+                .bytes(&[kind::RESOLVE])
+                .bytes(&request.to_le_bytes())
+                .text(name),
+            Control::Resolved {
+                request,
+                handle,
+                limit,
+                overflow,
+                max_message,
+            } => writer
+                .bytes(&[kind::RESOLVED])
+                .bytes(&request.to_le_bytes())
+                .bytes(&handle.to_le_bytes())
+                .bytes(&limit.to_le_bytes())
+                .bytes(&[*overflow as u8])
+                .bytes(&max_message.to_le_bytes()),
+            Control::Refused { request } => writer.bytes(&[kind::REFUSED]).bytes(&request.to_le_bytes()),
+            Control::Credit { handle, limit } => writer
+                .bytes(&[kind::CREDIT])
+                .bytes(&handle.to_le_bytes())
+                .bytes(&limit.to_le_bytes()),
+            Control::Closed { handle } => writer.bytes(&[kind::CLOSED]).bytes(&handle.to_le_bytes()),
+            Control::Undelivered {
+                handle,
+                length,
+                correlation,
+            } => writer
+                .bytes(&[kind::UNDELIVERED])
+                .bytes(&handle.to_le_bytes())
+                .bytes(&length.to_le_bytes())
+                .bytes(&correlation.to_le_bytes()),
+            Control::Heartbeat => writer.bytes(&[kind::HEARTBEAT]),
+            Control::Goodbye => writer.bytes(&[kind::GOODBYE]),
+            Control::GoodbyeAcknowledged => writer.bytes(&[kind::GOODBYE_ACKNOWLEDGED]),
+        }
+        .finish()
+    }
+
+    /// The message in `bytes`.
+    ///
+    /// # Errors
+    /// [`DecodeError`] for anything that [`Control::encode`] does not make.
+    pub fn decode(bytes: &[u8]) -> Result<Control, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        let control = match reader.u8()? {
+            kind::RESOLVE => Control::Resolve {
+                request: reader.u32()?,
+                name: reader.text("mailbox name")?,
+            },
+            kind::RESOLVED => Control::Resolved {
+                request: reader.u32()?,
+                handle: reader.u32()?,
+                limit: reader.u64()?,
+                overflow: Overflow::from_wire(reader.u8()?)?,
+                max_message: reader.u32()?,
+            },
+            kind::REFUSED => Control::Refused {
+                request: reader.u32()?,
+            },
+            kind::CREDIT => Control::Credit {
+                handle: reader.u32()?,
+                limit: reader.u64()?,
+            },
+            kind::CLOSED => Control::Closed {
+                handle: reader.u32()?,
+            },
+            kind::UNDELIVERED => Control::Undelivered {
+                handle: reader.u32()?,
+                length: reader.u32()?,
+                correlation: reader.u64()?,
+            },
+            kind::HEARTBEAT => Control::Heartbeat,
+            kind::GOODBYE => Control::Goodbye,
+            kind::GOODBYE_ACKNOWLEDGED => Control::GoodbyeAcknowledged,
+            other => {
+                return Err(DecodeError::Unknown {
+                    field: "control message",
+                    value: u64::from(other),
+                });
+            }
+        };
+        reader.finish()?;
+        Ok(control)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one_of_each() -> Vec<Control> {
+        vec![
+            Control::Resolve {
+                request: 1,
+                name: "greeter".into(),
+            },
+            Control::Resolved {
+                request: 1,
+                handle: 2,
+                limit: 3,
+                overflow: Overflow::DropOldest,
+                max_message: 4,
+            },
+            Control::Refused { request: 9 },
+            Control::Credit {
+                handle: 7,
+                limit: u64::MAX,
+            },
+            Control::Closed { handle: 7 },
+            Control::Undelivered {
+                handle: 7,
+                length: 64,
+                correlation: 5,
+            },
+            Control::Heartbeat,
+            Control::Goodbye,
+            Control::GoodbyeAcknowledged,
+        ]
+    }
+
+    #[test]
+    fn decoding_gives_back_what_was_encoded() {
+        for control in one_of_each() {
+            assert_eq!(Control::decode(&control.encode()), Ok(control));
+        }
+    }
+
+    #[test]
+    fn every_truncation_and_every_extra_byte_is_refused() {
+        for control in one_of_each() {
+            let mut bytes = control.encode();
+            for len in 0..bytes.len() {
+                assert!(
+                    Control::decode(&bytes[..len]).is_err(),
+                    "{control:?} cut to {len}"
+                );
+            }
+            bytes.push(0);
+            assert_eq!(Control::decode(&bytes), Err(DecodeError::Trailing { extra: 1 }));
+        }
+    }
+
+    #[test]
+    fn resolve_and_credit_are_the_golden_bytes() {
+        assert_eq!(
+            Control::Resolve {
+                request: 258,
+                name: "a".into()
+            }
+            .encode(),
+            [1, 2, 1, 0, 0, 1, b'a']
+        );
+        assert_eq!(
+            Control::Credit {
+                handle: 1,
+                limit: 512
+            }
+            .encode(),
+            [4, 1, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0]
+        );
+    }
+}

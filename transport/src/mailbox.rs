@@ -1,0 +1,605 @@
+//! Mailboxes: named, bounded queues of messages with a declared policy for the day they are full.
+//!
+//! A mailbox promises to hold at most `capacity` messages of each sending node (local senders together count as one),
+//! and says what happens to the next one. For remote senders the bound is kept by credit: a sender knows before it
+//! sends whether there is room. A mailbox that is full holds back its own senders and nobody else on the link.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+
+use crate::codec::DecodeError;
+use crate::control::Control;
+use crate::dead_letter::{DeadLetter, Reason};
+use crate::node::NodeInner;
+use crate::peer::{Peer, PeerInner};
+use crate::wait::{WaitList, lock};
+
+/// What happens to a message for a mailbox that is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Overflow {
+    /// The sender waits; a sender that can't wait is told so.
+    #[default]
+    Wait = 0,
+    /// The sender is told at once, even by operations that could wait.
+    Fail = 1,
+    /// The message is dropped, at the sender; a dead letter there.
+    DropNewest = 2,
+    /// The oldest message in the mailbox is dropped; a dead letter at the receiver.
+    DropOldest = 3,
+}
+
+impl Overflow {
+    pub(crate) fn from_wire(byte: u8) -> Result<Overflow, DecodeError> {
+        Ok(match byte {
+            0 => Overflow::Wait,
+            1 => Overflow::Fail,
+            2 => Overflow::DropNewest,
+            3 => Overflow::DropOldest,
+            other => {
+                return Err(DecodeError::Unknown {
+                    field: "overflow policy",
+                    value: u64::from(other),
+                });
+            }
+        })
+    }
+}
+
+/// The bounds of a mailbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MailboxOptions {
+    /// Messages held for each sending node. 1 to 1,048,576; default 1,024.
+    pub capacity: u32,
+    /// Longest message in bytes. Default 64 KiB. Messages that do not fit one frame travel in chunks.
+    pub max_message: u32,
+    /// What happens when it is full. Default [`Overflow::Wait`].
+    pub overflow: Overflow,
+}
+
+/// The largest capacity of a mailbox, in messages.
+pub const MAX_CAPACITY: u32 = 1 << 20;
+
+impl Default for MailboxOptions {
+    fn default() -> MailboxOptions {
+        MailboxOptions {
+            capacity: 1024,
+            max_message: 64 << 10,
+            overflow: Overflow::Wait,
+        }
+    }
+}
+
+/// The mailbox is closed, or its node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the mailbox is closed")]
+pub struct MailboxClosed;
+
+/// Marks a message of this node itself.
+const LOCAL: u32 = u32::MAX;
+
+#[derive(Clone, Copy)]
+struct Entry {
+    len: u32,
+    port: u32,
+    correlation: Option<u64>,
+}
+
+#[derive(Default)]
+struct Batch {
+    bytes: VecDeque<u8>,
+    entries: VecDeque<Entry>,
+}
+
+impl Batch {
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.entries.clear();
+    }
+}
+
+#[derive(Default)]
+struct Queue {
+    batch: Batch,
+    ports: Vec<Arc<Port>>,
+    receiver: Option<Waker>,
+    closed: bool,
+}
+
+/// One sending session's access to a mailbox: its credit.
+pub(crate) struct Port {
+    pub(crate) peer: Weak<PeerInner>,
+    pub(crate) handle: u32,
+    pub(crate) mailbox: Arc<MailboxShared>,
+    index: u32,
+    received: AtomicU64,
+    taken: AtomicU64,
+    granted: AtomicU64,
+}
+
+impl Port {
+    /// Counts a message that has come in. False when the sender had no credit for it.
+    pub(crate) fn receive(&self) -> bool {
+        // Written by the driving thread alone.
+        let received = self.received.load(Ordering::Relaxed) + 1;
+        self.received.store(received, Ordering::Relaxed);
+        received <= self.granted.load(Ordering::Acquire)
+    }
+
+    /// How many messages the sender may send in all.
+    pub(crate) fn granted(&self) -> u64 {
+        self.granted.load(Ordering::Acquire)
+    }
+
+    /// Counts a message that was taken, and grants further credit when a quarter of it has been used.
+    pub(crate) fn take(&self) {
+        // Written by the mailbox's only consumer.
+        let taken = self.taken.load(Ordering::Relaxed) + 1;
+        self.taken.store(taken, Ordering::Relaxed);
+        let window = u64::from(self.mailbox.options.capacity);
+        let limit = taken + window;
+        let granted = self.granted.load(Ordering::Relaxed);
+        if granted != u64::MAX && limit - granted >= (window / 4).max(1) {
+            self.granted.store(limit, Ordering::Release);
+            if let Some(peer) = self.peer.upgrade() {
+                peer.send_control(&Control::Credit {
+                    handle: self.handle,
+                    limit,
+                });
+            }
+        }
+    }
+}
+
+/// The part of a mailbox that senders and links see.
+pub(crate) struct MailboxShared {
+    pub(crate) name: String,
+    pub(crate) options: MailboxOptions,
+    node: Weak<NodeInner>,
+    queue: Mutex<Queue>,
+    /// Messages in the receiver's hands and not yet taken.
+    held: AtomicUsize,
+    room: WaitList,
+}
+
+impl MailboxShared {
+    pub(crate) fn new(name: String, options: MailboxOptions, node: Weak<NodeInner>) -> MailboxShared {
+        MailboxShared {
+            name,
+            options,
+            node,
+            queue: Mutex::default(),
+            held: AtomicUsize::new(0),
+            room: WaitList::default(),
+        }
+    }
+
+    /// The port of a session, made new when there is none. `None` when the mailbox is closed.
+    pub(crate) fn port(self: &Arc<Self>, peer: &Weak<PeerInner>, handle: u32) -> Option<Arc<Port>> {
+        let mut queue = lock(&self.queue);
+        if queue.closed {
+            return None;
+        }
+        // A port whose session is over gives its place away.
+        let place = queue.ports.iter().position(|port| {
+            port.peer.strong_count() == 0
+                && port.taken.load(Ordering::Acquire) == port.received.load(Ordering::Acquire)
+        });
+        let granted = match self.options.overflow {
+            Overflow::DropOldest => u64::MAX,
+            Overflow::Wait | Overflow::Fail | Overflow::DropNewest => u64::from(self.options.capacity),
+        };
+        let port = Arc::new(Port {
+            peer: peer.clone(),
+            handle,
+            mailbox: self.clone(),
+            index: place.unwrap_or(queue.ports.len()) as u32,
+            received: AtomicU64::new(0),
+            taken: AtomicU64::new(0),
+            granted: AtomicU64::new(granted),
+        });
+        match place {
+            Some(place) => queue.ports[place] = port.clone(),
+            None => queue.ports.push(port.clone()),
+        }
+        Some(port)
+    }
+
+    pub(crate) fn depth(&self) -> usize {
+        lock(&self.queue).batch.entries.len() + self.held.load(Ordering::Relaxed)
+    }
+
+    /// Puts a message of a peer into the queue. Its sender had credit, so there is room.
+    pub(crate) fn deliver(
+        &self,
+        port: &Port,
+        correlation: Option<u64>,
+        payload: &[u8],
+    ) -> Result<(), MailboxClosed> {
+        let mut queue = lock(&self.queue);
+        if queue.closed {
+            return Err(MailboxClosed);
+        }
+        self.make_room(&mut queue);
+        self.push(queue, port.index, correlation, payload);
+        Ok(())
+    }
+
+    /// Puts a message of this node into the queue, if there is room.
+    pub(crate) fn deliver_locally(
+        &self,
+        correlation: Option<u64>,
+        payload: &[u8],
+        waiter: Option<&Waker>,
+    ) -> LocalDelivery {
+        let mut queue = lock(&self.queue);
+        if queue.closed {
+            return LocalDelivery::Closed;
+        }
+        if self.options.overflow == Overflow::DropOldest {
+            self.make_room(&mut queue);
+        } else if queue.batch.entries.len() + self.held.load(Ordering::Relaxed)
+            >= self.options.capacity as usize
+        {
+            if let Some(waker) = waiter {
+                self.room.register(waker);
+                // Taken since: the waker may have missed it.
+                if queue.batch.entries.len() + self.held.load(Ordering::Relaxed)
+                    >= self.options.capacity as usize
+                {
+                    return LocalDelivery::Full;
+                }
+            } else {
+                return LocalDelivery::Full;
+            }
+        }
+        self.push(queue, LOCAL, correlation, payload);
+        LocalDelivery::Done
+    }
+
+    fn push(
+        &self,
+        mut queue: std::sync::MutexGuard<'_, Queue>,
+        port: u32,
+        correlation: Option<u64>,
+        payload: &[u8],
+    ) {
+        queue.batch.bytes.extend(payload);
+        queue.batch.entries.push_back(Entry {
+            len: payload.len() as u32,
+            port,
+            correlation,
+        });
+        let receiver = queue.receiver.take();
+        drop(queue);
+        if let Some(receiver) = receiver {
+            receiver.wake();
+        }
+    }
+
+    fn make_room(&self, queue: &mut Queue) {
+        if self.options.overflow == Overflow::DropOldest
+            && queue.batch.entries.len() >= self.options.capacity as usize
+            && let Some(oldest) = queue.batch.entries.pop_front()
+        {
+            queue.batch.bytes.drain(..oldest.len as usize);
+            self.report(Reason::DroppedOldest, oldest.correlation, oldest.len as usize);
+        }
+    }
+
+    pub(crate) fn report(&self, reason: Reason, correlation: Option<u64>, len: usize) {
+        if let Some(node) = self.node.upgrade() {
+            let mailbox = self.name.clone();
+            node.dead_letters.report(DeadLetter {
+                reason,
+                node: None,
+                mailbox,
+                correlation,
+                len,
+                payload: None,
+            });
+        }
+    }
+
+    /// Refuses what comes from now on and wakes everybody who waits.
+    pub(crate) fn close(&self) {
+        let receiver = {
+            let mut queue = lock(&self.queue);
+            queue.closed = true;
+            queue.receiver.take()
+        };
+        if let Some(receiver) = receiver {
+            receiver.wake();
+        }
+        self.room.wake_all();
+    }
+}
+
+/// What became of a message for a mailbox of this node.
+pub(crate) enum LocalDelivery {
+    Done,
+    Full,
+    Closed,
+}
+
+/// A message, lent to whoever takes it from its mailbox.
+#[derive(Clone, Copy)]
+pub struct Message<'m> {
+    /// The bytes, where they lie. They came from a peer: check them before you believe them.
+    pub payload: &'m [u8],
+    /// The correlation id, if the sender gave one.
+    pub correlation: Option<u64>,
+    pub(crate) port: Option<&'m Port>,
+}
+
+impl Message<'_> {
+    /// The sender's node; `None` for this node itself, or when its session is over.
+    pub fn peer(&self) -> Option<Peer> {
+        self.port.and_then(|port| port.peer.upgrade()).map(Peer)
+    }
+}
+
+impl std::fmt::Debug for Message<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Message")
+            .field("len", &self.payload.len())
+            .field("correlation", &self.correlation)
+            .finish()
+    }
+}
+
+/// The receiving end of a mailbox: the actor's side. Dropping it closes the mailbox; what was not taken becomes dead
+/// letters, here and at its senders.
+pub struct Mailbox {
+    pub(crate) shared: Arc<MailboxShared>,
+    node: Arc<NodeInner>,
+    front: Batch,
+    ports: Vec<Arc<Port>>,
+    /// Entries and bytes of `front` already taken.
+    taken: usize,
+    offset: usize,
+}
+
+enum Fill {
+    Ready,
+    Empty,
+    Closed,
+}
+
+impl Mailbox {
+    pub(crate) fn new(shared: Arc<MailboxShared>, node: Arc<NodeInner>) -> Mailbox {
+        Mailbox {
+            shared,
+            node,
+            front: Batch::default(),
+            ports: Vec::new(),
+            taken: 0,
+            offset: 0,
+        }
+    }
+
+    /// The mailbox's name.
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    /// Messages that wait to be taken.
+    pub fn depth(&self) -> usize {
+        self.shared.depth()
+    }
+
+    /// Makes sure that the front holds a message, if there is one; otherwise leaves the waker to be woken.
+    fn fill(&mut self, waker: Option<&Waker>) -> Fill {
+        if self.taken < self.front.entries.len() {
+            return Fill::Ready;
+        }
+        self.front.clear();
+        (self.taken, self.offset) = (0, 0);
+        let mut queue = lock(&self.shared.queue);
+        if queue.batch.entries.is_empty() {
+            if queue.closed {
+                return Fill::Closed;
+            }
+            if let Some(waker) = waker {
+                queue.receiver = Some(waker.clone());
+            }
+            return Fill::Empty;
+        }
+        if self.shared.options.overflow == Overflow::DropOldest {
+            // One at a time, so that what is dropped is the oldest.
+            if let Some(entry) = queue.batch.entries.pop_front() {
+                self.front
+                    .bytes
+                    .extend(queue.batch.bytes.drain(..entry.len as usize));
+                self.front.entries.push_back(entry);
+            }
+        } else {
+            std::mem::swap(&mut self.front, &mut queue.batch);
+        }
+        let known = self.ports.len();
+        self.ports
+            .extend_from_slice(&queue.ports[known.min(queue.ports.len())..]);
+        for (mine, theirs) in self.ports.iter_mut().zip(&queue.ports) {
+            if !Arc::ptr_eq(mine, theirs) {
+                *mine = theirs.clone();
+            }
+        }
+        self.shared
+            .held
+            .store(self.front.entries.len(), Ordering::Relaxed);
+        drop(queue);
+        self.front.bytes.make_contiguous();
+        Fill::Ready
+    }
+
+    /// Takes the first message of the front, which `fill` found ready.
+    fn take(&mut self) -> Message<'_> {
+        let entry = self.front.entries[self.taken];
+        let start = self.offset;
+        self.taken += 1;
+        self.offset += entry.len as usize;
+        self.shared
+            .held
+            .store(self.front.entries.len() - self.taken, Ordering::Relaxed);
+        self.shared.room.wake_all();
+        let port = self.ports.get(entry.port as usize).map(Arc::as_ref);
+        if let Some(port) = port {
+            port.take();
+        }
+        let payload = &self.front.bytes.as_slices().0[start..self.offset];
+        Message {
+            payload,
+            correlation: entry.correlation,
+            port,
+        }
+    }
+
+    /// The next message, if one is there.
+    ///
+    /// # Errors
+    /// [`MailboxClosed`] when the node is closed and everything has been taken.
+    pub fn try_recv(&mut self) -> Result<Option<Message<'_>>, MailboxClosed> {
+        match self.fill(None) {
+            Fill::Ready => Ok(Some(self.take())),
+            Fill::Empty => Ok(None),
+            Fill::Closed => Err(MailboxClosed),
+        }
+    }
+
+    /// The next message; blocks until there is one. Where the node has no thread of its own, drives the node.
+    ///
+    /// # Errors
+    /// [`MailboxClosed`] when the node is closed and everything has been taken.
+    pub fn recv(&mut self) -> Result<Message<'_>, MailboxClosed> {
+        self.recv_until(None)
+            .map(|message| message.expect("without a deadline there is a message"))
+    }
+
+    /// The next message; blocks for at most `timeout`.
+    ///
+    /// # Errors
+    /// As [`Mailbox::recv`].
+    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Option<Message<'_>>, MailboxClosed> {
+        self.recv_until(Instant::now().checked_add(timeout))
+    }
+
+    fn recv_until(&mut self, deadline: Option<Instant>) -> Result<Option<Message<'_>>, MailboxClosed> {
+        let node = self.node.clone();
+        let filled = node.wait_for(deadline, |waker| match self.fill(Some(waker)) {
+            Fill::Ready => Poll::Ready(Ok(())),
+            Fill::Closed => Poll::Ready(Err(MailboxClosed)),
+            Fill::Empty => Poll::Pending,
+        });
+        match filled {
+            Some(Ok(())) => Ok(Some(self.take())),
+            Some(Err(closed)) => Err(closed),
+            None => Ok(None),
+        }
+    }
+
+    /// The next message; a future that any executor can run. The node must have a thread of its own
+    /// ([`crate::node::Drive::Thread`]), or somebody must call [`crate::node::Node::poll`]. Cancelling loses nothing.
+    ///
+    /// # Errors
+    /// As [`Mailbox::recv`].
+    pub async fn recv_async(&mut self) -> Result<Message<'_>, MailboxClosed> {
+        std::future::poll_fn(|context| match self.fill(Some(context.waker())) {
+            Fill::Ready => Poll::Ready(Ok(())),
+            Fill::Closed => Poll::Ready(Err(MailboxClosed)),
+            Fill::Empty => Poll::Pending,
+        })
+        .await?;
+        Ok(self.take())
+    }
+
+    /// Drives the node once and hands every message of this mailbox that is there to `handle`, lending it where it
+    /// lies: in the receive ring, with no copy, when the calling thread is the one that drives. Returns how many.
+    ///
+    /// `handle` may send; it must not block on this node.
+    ///
+    /// # Errors
+    /// [`MailboxClosed`] when the node is closed and everything has been taken.
+    pub fn poll(&mut self, mut handle: impl FnMut(Message<'_>)) -> Result<usize, MailboxClosed> {
+        let mut handled = self.drain(&mut handle)?;
+        let node = self.node.clone();
+        if let Some(mut drive) = node.try_drive() {
+            // Nobody else puts a peer's messages into the queue from here on, so lending keeps their order.
+            handled += self.drain(&mut handle)?;
+            let mut counted = |message: Message<'_>| {
+                handled += 1;
+                handle(message);
+            };
+            node.pass(
+                &mut drive,
+                &mut Some(Direct {
+                    mailbox: &self.shared,
+                    handle: &mut counted,
+                }),
+            );
+        }
+        Ok(handled)
+    }
+
+    fn drain(&mut self, handle: &mut impl FnMut(Message<'_>)) -> Result<usize, MailboxClosed> {
+        let mut handled = 0;
+        loop {
+            match self.fill(None) {
+                Fill::Ready => handle(self.take()),
+                Fill::Closed if handled == 0 => return Err(MailboxClosed),
+                Fill::Empty | Fill::Closed => return Ok(handled),
+            }
+            handled += 1;
+        }
+    }
+}
+
+/// A mailbox whose owner is driving the node itself: its messages are lent from where they arrived.
+pub(crate) struct Direct<'d> {
+    pub(crate) mailbox: &'d Arc<MailboxShared>,
+    pub(crate) handle: &'d mut dyn FnMut(Message<'_>),
+}
+
+impl Drop for Mailbox {
+    fn drop(&mut self) {
+        self.node.forget_mailbox(&self.shared);
+        self.shared.close();
+        loop {
+            while self.taken < self.front.entries.len() {
+                let message = self.take();
+                let (len, correlation) = (message.payload.len(), message.correlation);
+                let sender = message
+                    .port
+                    .and_then(|port| Some((port.peer.upgrade()?, port.handle)));
+                if let Some((peer, handle)) = sender {
+                    let length = len as u32;
+                    peer.send_control(&Control::Undelivered {
+                        handle,
+                        length,
+                        correlation: correlation.unwrap_or(0),
+                    });
+                }
+                self.shared.report(Reason::MailboxClosed, correlation, len);
+            }
+            if !matches!(self.fill(None), Fill::Ready) {
+                break;
+            }
+        }
+        for port in &lock(&self.shared.queue).ports {
+            if let Some(peer) = port.peer.upgrade() {
+                peer.send_control(&Control::Closed { handle: port.handle });
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Mailbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Mailbox")
+            .field("name", &self.shared.name)
+            .field("depth", &self.depth())
+            .finish()
+    }
+}

@@ -1,0 +1,227 @@
+//! The life of a session: connected, suspended while it has no link, over. Sans-IO: no socket, no clock, no thread;
+//! the time is an argument, and what is to be done comes back. See `docs/PROTOCOL.md`, "Sessions".
+
+use std::time::Duration;
+
+/// A point in time, as the duration since the node started.
+pub type Time = Duration;
+
+/// The times that rule a session's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// How often a sign of life is sent. Default 500 ms.
+    pub heartbeat: Duration,
+    /// How long a peer may be silent before its link is given up. Default 3 s, at least twice the heartbeat.
+    pub silence: Duration,
+    /// How long a session waits without a link before it is over. Default 10 s.
+    pub resume_window: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Timing {
+        Timing {
+            heartbeat: Duration::from_millis(500),
+            silence: Duration::from_secs(3),
+            resume_window: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Why a session is over.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Ended {
+    /// No link came back within the resume window.
+    #[error("the peer was out of reach for longer than the resume window ({0})")]
+    ResumeWindow(String),
+    /// The peer said goodbye, or we did.
+    #[error("the session was closed")]
+    Closed,
+    /// The peer does not know the session any more.
+    #[error("the peer was restarted or has forgotten the session")]
+    Forgotten,
+    /// The peer sent what no correct peer sends.
+    #[error("protocol violation: {0}")]
+    Violation(String),
+    /// The link can't be resumed, because both ends of it were in the peer's process.
+    #[error("the peer's process ended ({0})")]
+    Unresumable(String),
+}
+
+/// Where a session is in its life.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// A link carries it.
+    Connected,
+    /// It waits for a link, until the given time.
+    Suspended {
+        /// When it is over.
+        until: Time,
+        /// Why the last link died.
+        cause: String,
+    },
+    /// It is over.
+    Ended(Ended),
+}
+
+/// What is to be done now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Send a heartbeat and the acknowledgements due.
+    Beat,
+    /// The peer has been silent for too long: drop the link.
+    DropLink,
+    /// The session is over: return what is unacknowledged to its senders.
+    End(Ended),
+}
+
+/// The life of one session.
+#[derive(Clone, Debug)]
+pub struct Session {
+    timing: Timing,
+    phase: Phase,
+    heard: Time,
+    beat: Time,
+}
+
+impl Session {
+    /// A session that has just been connected.
+    pub fn connected(timing: Timing, now: Time) -> Session {
+        Session {
+            timing,
+            phase: Phase::Connected,
+            heard: now,
+            beat: now,
+        }
+    }
+
+    /// Where it is.
+    pub fn phase(&self) -> &Phase {
+        &self.phase
+    }
+
+    /// Something has come from the peer.
+    pub fn heard(&mut self, now: Time) {
+        self.heard = self.heard.max(now);
+    }
+
+    /// The link died. Nothing happens when the session has none or is over.
+    pub fn link_lost(&mut self, now: Time, cause: String) {
+        if self.phase == Phase::Connected {
+            self.phase = Phase::Suspended {
+                until: now + self.timing.resume_window,
+                cause,
+            };
+        }
+    }
+
+    /// Another link carries the session. False when it is over: nothing brings it back.
+    pub fn resumed(&mut self, now: Time) -> bool {
+        if matches!(self.phase, Phase::Ended(_)) {
+            return false;
+        }
+        *self = Session::connected(self.timing, now);
+        true
+    }
+
+    /// The session is over. The first reason stands.
+    pub fn end(&mut self, why: Ended) {
+        if !matches!(self.phase, Phase::Ended(_)) {
+            self.phase = Phase::Ended(why);
+        }
+    }
+
+    /// What is to be done at this time. Ask until nothing comes back.
+    pub fn tick(&mut self, now: Time) -> Option<Action> {
+        match &self.phase {
+            Phase::Connected if now >= self.heard + self.timing.silence => {
+                let silence = now - self.heard;
+                self.link_lost(now, format!("silent for {} ms", silence.as_millis()));
+                Some(Action::DropLink)
+            }
+            Phase::Connected if now >= self.beat + self.timing.heartbeat => {
+                self.beat = now;
+                Some(Action::Beat)
+            }
+            Phase::Suspended { until, cause } if now >= *until => {
+                let why = Ended::ResumeWindow(cause.clone());
+                self.end(why.clone());
+                Some(Action::End(why))
+            }
+            _ => None,
+        }
+    }
+
+    /// When [`Session::tick`] will have something to do, if nothing is heard before.
+    pub fn deadline(&self) -> Option<Time> {
+        match &self.phase {
+            Phase::Connected => {
+                Some((self.heard + self.timing.silence).min(self.beat + self.timing.heartbeat))
+            }
+            Phase::Suspended { until, .. } => Some(*until),
+            Phase::Ended(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+    const TIMING: Timing = Timing {
+        heartbeat: Duration::from_millis(10),
+        silence: Duration::from_millis(30),
+        resume_window: Duration::from_millis(100),
+    };
+
+    #[test]
+    fn beats_at_its_interval_and_gives_up_a_silent_link_at_its_deadline() {
+        let mut session = Session::connected(TIMING, Time::ZERO);
+        let mut actions = Vec::new();
+        for now in 0..=30 {
+            while let Some(action) = session.tick(now * MS) {
+                actions.push((now, action));
+            }
+        }
+        assert_eq!(
+            actions,
+            [(10, Action::Beat), (20, Action::Beat), (30, Action::DropLink)]
+        );
+        assert!(matches!(session.phase(), Phase::Suspended { until, .. } if *until == 130 * MS));
+    }
+
+    #[test]
+    fn a_session_heard_in_time_lives_on() {
+        let mut session = Session::connected(TIMING, Time::ZERO);
+        for now in 0..1_000 {
+            if now % 29 == 0 {
+                session.heard(now * MS);
+            }
+            assert_ne!(session.tick(now * MS), Some(Action::DropLink));
+        }
+    }
+
+    #[test]
+    fn a_suspended_session_ends_once_at_its_window_and_never_comes_back() {
+        let mut session = Session::connected(TIMING, Time::ZERO);
+        session.link_lost(5 * MS, "reset".into());
+        assert_eq!(session.deadline(), Some(105 * MS));
+        assert_eq!(session.tick(104 * MS), None);
+        assert_eq!(
+            session.tick(105 * MS),
+            Some(Action::End(Ended::ResumeWindow("reset".into())))
+        );
+        assert_eq!(session.tick(106 * MS), None);
+        assert!(!session.resumed(107 * MS));
+        assert_eq!(session.deadline(), None);
+    }
+
+    #[test]
+    fn a_resumed_session_starts_its_deadlines_anew() {
+        let mut session = Session::connected(TIMING, Time::ZERO);
+        session.link_lost(5 * MS, "reset".into());
+        assert!(session.resumed(90 * MS));
+        assert_eq!(session.tick(99 * MS), None);
+        assert_eq!(session.tick(100 * MS), Some(Action::Beat));
+    }
+}
