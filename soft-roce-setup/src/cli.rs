@@ -34,6 +34,9 @@ enum Action {
         /// Do it: apt-get, and the download of the guest's kernel
         #[arg(long)]
         yes: bool,
+        /// Leave the guest's kernel to the first `run`, which keeps it in its own user's cache
+        #[arg(long)]
+        packages_only: bool,
     },
     /// Make a native soft-RoCE device, rxe0
     Up {
@@ -112,7 +115,7 @@ pub(crate) fn main() -> ExitCode {
             }
         },
         Action::Doctor { json } => ExitCode::from(u8::from(!crate::doctor::doctor(json))),
-        Action::Install { yes } => report(crate::install::install(yes)),
+        Action::Install { yes, packages_only } => report(crate::install::install(yes, !packages_only)),
         Action::Up { netdev } => report(native::up(netdev.as_deref()).map(|up| {
             let state = if up.made { "made" } else { "there already" };
             print(format_args!("{DEVICE_NAME} on {}: {state}", up.netdev));

@@ -67,8 +67,8 @@ pub(crate) enum InstallError {
     Kernel(#[from] KernelError),
 }
 
-/// Says what is missing; with `yes`, installs it and fetches the guest's kernel.
-pub(crate) fn install(yes: bool) -> Result<(), InstallError> {
+/// Says what is missing; with `yes`, installs it and, `with_kernel`, fetches the guest's kernel.
+pub(crate) fn install(yes: bool, with_kernel: bool) -> Result<(), InstallError> {
     let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
     if !is_like_debian(&release) || tool::find("apt-get").is_none() {
         return Err(InstallError::UnknownSystem {
@@ -96,12 +96,13 @@ pub(crate) fn install(yes: bool) -> Result<(), InstallError> {
             kernel.version,
             cache.directory().display()
         )),
+        None if !with_kernel => {}
         None => print(format_args!(
-            "To be downloaded, not installed: a generic kernel for the guest (about 70 MB, 230 MB unpacked), into {}.",
+            "To be downloaded, not installed: a generic kernel for the guest (about 70 MB, 300 MB unpacked), into {}.",
             cache.directory().display()
         )),
     }
-    let is_complete = missing.is_empty() && kernel.is_some();
+    let is_complete = missing.is_empty() && (kernel.is_some() || !with_kernel);
     if is_complete {
         return Ok(());
     }
@@ -121,8 +122,11 @@ pub(crate) fn install(yes: bool) -> Result<(), InstallError> {
             .collect();
         apt(&arguments)?;
     }
-    let kernel = kernel::obtain(&cache, &|words| print(words))?;
-    print(format_args!("Done: the guest's kernel is {}.", kernel.version));
+    if with_kernel {
+        let kernel = kernel::obtain(&cache, &|words| print(words))?;
+        print(format_args!("The guest's kernel is {}.", kernel.version));
+    }
+    print("Done.");
     Ok(())
 }
 

@@ -18,7 +18,7 @@ pub(crate) enum UnpackError {
         tool: &'static str,
         reason: String,
     },
-    #[error("{path} is no compressed x86 kernel of a known kind")]
+    #[error("{path} is no compressed x86 kernel with a PVH entry")]
     NoKernel { path: PathBuf },
 }
 
@@ -50,7 +50,7 @@ pub(crate) fn extract_kernel(vmlinuz: &Path, to: &Path) -> Result<(), UnpackErro
     let compressed = tempfile::NamedTempFile::new_in(folder).map_err(write_error)?;
     std::fs::write(&compressed, payload).map_err(write_error)?;
     let kernel = decompress(compressed.path(), tool)?;
-    if !kernel.starts_with(b"\x7fELF") {
+    if !kernel.starts_with(b"\x7fELF") || !has_pvh_entry(&kernel) {
         return Err(UnpackError::NoKernel { path: vmlinuz.into() });
     }
     let plain = tempfile::NamedTempFile::new_in(folder).map_err(write_error)?;
@@ -77,6 +77,16 @@ fn payload(image: &[u8]) -> Option<(&[u8], &'static str)> {
     let payload = image.get(start..start.checked_add(u32_at(0x24c)?)?)?;
     let (_, tool, appended) = FORMATS.iter().find(|(magic, ..)| payload.starts_with(magic))?;
     Some((payload.get(..payload.len().checked_sub(*appended)?)?, tool))
+}
+
+/// Whether an ELF kernel carries the note that tells QEMU where to enter it: `XEN_ELFNOTE_PHYS32_ENTRY`, 18.
+fn has_pvh_entry(kernel: &[u8]) -> bool {
+    kernel.windows(16).step_by(4).any(|note| {
+        note[..4] == [4, 0, 0, 0]
+            && matches!(note[4..8], [4 | 8, 0, 0, 0])
+            && note[8..12] == [18, 0, 0, 0]
+            && &note[12..] == b"Xen\0"
+    })
 }
 
 fn decompress(path: &Path, tool: &'static str) -> Result<Vec<u8>, UnpackError> {
@@ -129,6 +139,22 @@ mod tests {
             payload(&image).map(|(bytes, tool)| (bytes.len(), tool)),
             Some((12, "xz"))
         );
+    }
+
+    #[test]
+    fn only_the_note_of_an_entry_counts() {
+        let note = |kind: u8| {
+            [
+                &[0; 8][..],
+                &[4, 0, 0, 0, 8, 0, 0, 0, kind, 0, 0, 0],
+                b"Xen\0",
+                &[0; 8],
+            ]
+            .concat()
+        };
+        assert!(has_pvh_entry(&note(18)));
+        assert!(!has_pvh_entry(&note(6)));
+        assert!(!has_pvh_entry(b"\x7fELF"));
     }
 
     #[test]
