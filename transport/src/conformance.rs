@@ -579,6 +579,7 @@ pub fn a_peer_that_is_gone_makes_dead_letters_of_what_it_did_not_acknowledge(har
         heartbeat: Duration::from_millis(50),
         silence: Duration::from_millis(300),
         resume_window: Duration::from_millis(300),
+        ..Timing::default()
     };
     let Pair { a, b, to_b } = pair_with(harness, |builder| builder.timing(timing));
     let letters = a.dead_letters().subscribe(16);
@@ -663,6 +664,7 @@ pub fn an_idle_session_outlives_its_silence_deadline(harness: &dyn Harness) {
         heartbeat: Duration::from_millis(100),
         silence: Duration::from_millis(1_000),
         resume_window: Duration::from_millis(1_000),
+        ..Timing::default()
     };
     let Pair { a, b, to_b } = pair_with(harness, |builder| builder.timing(timing));
     let events = a.events(8);

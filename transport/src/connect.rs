@@ -50,6 +50,9 @@ pub enum ConnectError {
         /// Why.
         source: LinkError,
     },
+    /// No address was given.
+    #[error("no address to connect to")]
+    NoAddress,
     /// This node has as many peers as it may.
     #[error("this node has {max} peers, as many as it may: NodeBuilder::max_peers")]
     TooManyPeers {
@@ -102,8 +105,27 @@ impl<T> Named<T> for Result<T, HandshakeError> {
     }
 }
 
-/// Dials, and makes a new session.
-pub(crate) fn connect(node: &Arc<NodeInner>, address: &str) -> Result<Arc<PeerInner>, ConnectError> {
+/// Dials the first of the addresses that answers, best first, and makes a new session.
+pub(crate) fn connect(node: &Arc<NodeInner>, addresses: &[String]) -> Result<Arc<PeerInner>, ConnectError> {
+    let mut last = ConnectError::NoAddress;
+    for at in 0..addresses.len() {
+        match connect_at(node, addresses, at) {
+            Ok(peer) => {
+                look_for_better(&peer);
+                return Ok(peer);
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn connect_at(
+    node: &Arc<NodeInner>,
+    addresses: &[String],
+    at: usize,
+) -> Result<Arc<PeerInner>, ConnectError> {
+    let address = &addresses[at];
     room_for_a_peer(node)?;
     let deadline = Instant::now() + PATIENCE;
     let (transport, rest) = find_transport(&node.transports, address)?;
@@ -133,7 +155,8 @@ pub(crate) fn connect(node: &Arc<NodeInner>, address: &str) -> Result<Arc<PeerIn
             integrity: integrity(&agreement),
             identity: agreement.peer,
             session_id: agreement.session,
-            dialled: Some(address.to_owned()),
+            dialled: addresses.to_vec(),
+            dialled_at: at,
             memory,
             cells: send.cells,
             scheme: transport.scheme(),
@@ -147,16 +170,16 @@ pub(crate) fn connect(node: &Arc<NodeInner>, address: &str) -> Result<Arc<PeerIn
 /// As [`connect`], on a thread of its own.
 pub(crate) async fn connect_async(
     node: &Arc<NodeInner>,
-    address: &str,
+    addresses: Vec<String>,
 ) -> Result<Arc<PeerInner>, ConnectError> {
     type Slot = Mutex<(Option<Result<Arc<PeerInner>, ConnectError>>, Option<Waker>)>;
     let slot: Arc<Slot> = Arc::default();
     thread::Builder::new()
         .name("connect".into())
         .spawn({
-            let (slot, node, address) = (slot.clone(), node.clone(), address.to_owned());
+            let (slot, node) = (slot.clone(), node.clone());
             move || {
-                let result = connect(&node, &address);
+                let result = connect(&node, &addresses);
                 let waker = {
                     let mut slot = lock(&slot);
                     slot.0 = Some(result);
@@ -181,36 +204,79 @@ pub(crate) async fn connect_async(
     .await
 }
 
-/// Dials again and again until the session goes on or is over.
+/// Dials again and again, the best address first, until the session goes on or is over.
 pub(crate) fn resume(peer: &Arc<PeerInner>) {
+    let _one_at_a_time = lock(&peer.dialling);
     let mut pause = FIRST_PAUSE;
-    while peer.ended().is_none() && !peer.node.closed.load(Ordering::Acquire) && !peer.is_connected() {
-        match try_resume(peer) {
-            Ok(()) => return,
-            Err(ConnectError::Handshake {
-                source: HandshakeError::Refused(Refusal::UnknownSession) | HandshakeError::WrongSecret,
-                ..
-            }) => {
-                let mut receive = peer.receive_side();
-                peer.end(&mut receive, Ended::Forgotten);
-                return;
+    while !is_over(peer) && !peer.is_connected() {
+        for at in 0..peer.dialled.len() {
+            match try_resume(peer, at) {
+                Ok(()) => {
+                    look_for_better(peer);
+                    return;
+                }
+                Err(ConnectError::Handshake {
+                    source: HandshakeError::Refused(Refusal::UnknownSession),
+                    ..
+                }) => {
+                    let mut receive = peer.receive_side();
+                    peer.end(&mut receive, Ended::Forgotten);
+                    return;
+                }
+                Err(error) => tracing::debug!(%error, node = peer.identity.node, "dialling again failed"),
             }
-            Err(error) => tracing::debug!(%error, node = peer.identity.node, "dialling again failed"),
         }
         thread::sleep(pause);
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 
-fn try_resume(peer: &Arc<PeerInner>) -> Result<(), ConnectError> {
+fn is_over(peer: &PeerInner) -> bool {
+    peer.ended().is_some() || peer.node.closed.load(Ordering::Acquire)
+}
+
+/// Where a session runs over a link that is not the best it may use, tries the better ones now and then, on a thread
+/// of its own that ends when the best carries the session, or the session is over.
+fn look_for_better(peer: &Arc<PeerInner>) {
+    if peer.dialled_at.load(Ordering::Acquire) == 0 {
+        return;
+    }
+    let looking = thread::Builder::new().name("better link".into()).spawn({
+        let peer = peer.clone();
+        move || {
+            loop {
+                thread::sleep(peer.node.timing().better_link);
+                let one_at_a_time = lock(&peer.dialling);
+                // Without a link, somebody is dialling already, and looks for better ones afterwards.
+                if is_over(&peer) || !peer.is_connected() {
+                    return;
+                }
+                let better = 0..peer.dialled_at.load(Ordering::Acquire);
+                if better.into_iter().any(|at| try_resume(&peer, at).is_ok()) {
+                    drop(one_at_a_time);
+                    return look_for_better(&peer);
+                }
+                if !peer.is_connected() {
+                    drop(one_at_a_time);
+                    return resume(&peer);
+                }
+            }
+        }
+    });
+    if let Err(error) = looking {
+        tracing::warn!(%error, "no thread to look for a better link");
+    }
+}
+
+/// Changes the session to a link dialled at one of its addresses. The old link, if there still is one, is given up
+/// only when the new one has got as far as the device and the peer's socket.
+fn try_resume(peer: &Arc<PeerInner>, at: usize) -> Result<(), ConnectError> {
     let node = &peer.node;
-    let Some(address) = &peer.dialled else {
-        return Ok(());
-    };
     let deadline = Instant::now() + PATIENCE;
-    let (transport, rest) = find_transport(&node.transports, address)?;
+    let (transport, rest) = find_transport(&node.transports, &peer.dialled[at])?;
     let mut wire = transport.dial(rest, deadline)?;
     let name = wire.peer();
+    let own_offer = wire.offer(&peer.memory.receive).named(&name)?;
     let wanted = Wanted::Resume {
         session: peer.session_id,
         consumed: peer.suspend(),
@@ -224,13 +290,13 @@ fn try_resume(peer: &Arc<PeerInner>) -> Result<(), ConnectError> {
         let source = HandshakeError::Refused(Refusal::UnknownSession);
         return Err(ConnectError::Handshake { peer: name, source });
     }
-    let offer = wire.offer(&peer.memory.receive).named(&name)?;
-    wire.send(&dialing.confirm(&offer), deadline).named(&name)?;
+    wire.send(&dialing.confirm(&own_offer), deadline).named(&name)?;
     let (offer, from) = dialing
         .ready(&wire.receive(deadline).named(&name)?)
         .named(&name)?;
     wire.send(&dialing.start_message(), deadline).named(&name)?;
     let link = wire.link(&peer.memory, &offer, from).named(&name)?;
+    peer.dialled_at.store(at, Ordering::Release);
     finish_resume(peer, transport.scheme(), link, from)
 }
 
@@ -314,7 +380,7 @@ fn converse(
                 .iter()
                 .find(|peer| {
                     peer.session_id == session
-                        && peer.dialled.is_none()
+                        && peer.dialled.is_empty()
                         && peer.identity.node == answering.peer().node
                         && peer.identity.incarnation == answering.peer().incarnation
                 })
@@ -381,7 +447,8 @@ fn converse(
                     identity: agreement.peer,
                     session_id: agreement.session,
                     integrity,
-                    dialled: None,
+                    dialled: Vec::new(),
+                    dialled_at: 0,
                     memory,
                     cells: send.cells,
                     scheme,

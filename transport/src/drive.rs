@@ -78,6 +78,13 @@ impl Driver {
         Ok((driver, waker))
     }
 
+    /// Gives up the listeners and the peers: the node is closed.
+    pub(crate) fn stop(&mut self) {
+        self.listeners.clear();
+        self.peers.clear();
+        self.by_token.clear();
+    }
+
     /// One pass. Whether anything arrived.
     pub(crate) fn pass(&mut self, node: &NodeInner, direct: &mut Option<Direct<'_>>) -> bool {
         if self.version != node.peers_version.load(Ordering::Acquire) {

@@ -376,7 +376,22 @@ impl Node {
     /// # Errors
     /// [`ConnectError`].
     pub fn connect(&self, address: &str) -> Result<Peer, ConnectError> {
-        connect::connect(&self.inner, address).map(Peer)
+        connect::connect(&self.inner, &[address.to_owned()]).map(Peer)
+    }
+
+    /// As [`Node::connect`], to a node that listens on several addresses: the first that answers is used, best first.
+    /// When a link dies, the session goes on over whichever of them answers, and returns to a better one when there
+    /// is one again ([`Timing::better_link`]). `rdma://…` alone requires RDMA, `tcp://…` alone rules it out, and both in
+    /// this order prefer it.
+    ///
+    /// # Errors
+    /// [`ConnectError`] of the last address.
+    pub fn connect_any(&self, addresses: &[impl AsRef<str>]) -> Result<Peer, ConnectError> {
+        let addresses: Vec<String> = addresses
+            .iter()
+            .map(|address| address.as_ref().to_owned())
+            .collect();
+        connect::connect(&self.inner, &addresses).map(Peer)
     }
 
     /// As [`Node::connect`], as a future that any executor can run; the handshake runs on a thread of its own.
@@ -384,7 +399,9 @@ impl Node {
     /// # Errors
     /// [`ConnectError`].
     pub async fn connect_async(&self, address: &str) -> Result<Peer, ConnectError> {
-        connect::connect_async(&self.inner, address).await.map(Peer)
+        connect::connect_async(&self.inner, vec![address.to_owned()])
+            .await
+            .map(Peer)
     }
 
     /// The peers whose sessions live: those connected to, and those that connected.
@@ -427,6 +444,8 @@ impl Drop for Node {
             if thread.thread().id() != thread::current().id() {
                 let _ = thread.join();
             }
+        } else if let Some(mut driver) = try_lock(&self.inner.driver) {
+            driver.stop();
         }
     }
 }
@@ -551,6 +570,7 @@ impl NodeInner {
                 self.sleep(&mut driver, None);
             }
         }
+        driver.stop();
     }
 
     /// Sleeps until something arrives, a deadline comes, or [`NodeInner::wake`] is called.

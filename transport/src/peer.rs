@@ -5,7 +5,7 @@
 //! code of others runs, but for the lending of messages to a mailbox's poll.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
@@ -157,8 +157,12 @@ pub(crate) struct PeerInner {
     pub(crate) node: Arc<NodeInner>,
     pub(crate) identity: Identity,
     pub(crate) session_id: u128,
-    /// Where to dial again when the link is lost; `None` when the peer dialled.
-    pub(crate) dialled: Option<String>,
+    /// Where to dial again when the link is lost, best first; empty when the peer dialled.
+    pub(crate) dialled: Vec<String>,
+    /// Which of those addresses the link was dialled at.
+    pub(crate) dialled_at: AtomicUsize,
+    /// Held by the thread that dials for this session.
+    pub(crate) dialling: Mutex<()>,
     pub(crate) memory: LinkMemory,
     pub(crate) send: SendLanes,
     pub(crate) receive: Mutex<Receive>,
@@ -191,7 +195,8 @@ pub(crate) struct NewSession {
     pub(crate) identity: Identity,
     pub(crate) session_id: u128,
     pub(crate) integrity: Integrity,
-    pub(crate) dialled: Option<String>,
+    pub(crate) dialled: Vec<String>,
+    pub(crate) dialled_at: usize,
     pub(crate) memory: LinkMemory,
     pub(crate) cells: Option<crate::link::LaneMemory>,
     pub(crate) scheme: &'static str,
@@ -208,6 +213,7 @@ impl PeerInner {
             session_id,
             integrity,
             dialled,
+            dialled_at,
             memory,
             cells,
             scheme,
@@ -230,6 +236,8 @@ impl PeerInner {
             identity,
             session_id,
             dialled,
+            dialled_at: AtomicUsize::new(dialled_at),
+            dialling: Mutex::new(()),
             memory,
             send,
             receive: Mutex::new(Receive {
@@ -517,7 +525,7 @@ impl PeerInner {
             node: self.identity.node.clone(),
             cause,
         });
-        if self.dialled.is_some() {
+        if !self.dialled.is_empty() {
             self.node.dial_again(self.clone());
         }
     }
@@ -532,7 +540,10 @@ impl PeerInner {
         }
         self.failed.store(false, Ordering::Release);
         lock(&self.failure).take();
-        receive.lanes.rings.each_ref().map(|ring| ring.consumed())
+        receive.lanes.rings.each_mut().map(|ring| {
+            ring.forget_unconsumed();
+            ring.consumed()
+        })
     }
 
     /// Goes on over another link: the second half. False when the session is over.

@@ -15,6 +15,8 @@ pub struct Timing {
     pub silence: Duration,
     /// How long a session waits without a link before it is over. Default 10 s.
     pub resume_window: Duration,
+    /// How often a session that had to take a lesser link tries a better one. Default 1 s.
+    pub better_link: Duration,
 }
 
 impl Default for Timing {
@@ -23,6 +25,7 @@ impl Default for Timing {
             heartbeat: Duration::from_millis(500),
             silence: Duration::from_secs(3),
             resume_window: Duration::from_secs(10),
+            better_link: Duration::from_secs(1),
         }
     }
 }
@@ -172,6 +175,7 @@ mod tests {
         heartbeat: Duration::from_millis(10),
         silence: Duration::from_millis(30),
         resume_window: Duration::from_millis(100),
+        better_link: Duration::from_millis(10),
     };
 
     #[test]

@@ -91,16 +91,23 @@ impl ReceiveRing {
         self.consumed
     }
 
-    /// Prepares for another link: what arrived but was not consumed will be sent again.
+    /// Forgets what arrived but was not consumed, when the link is gone: the next one brings it again. Must be called
+    /// after the last write of the old link and before the first of the next.
+    pub fn forget_unconsumed(&mut self) {
+        zero(&self.memory, self.consumed, self.consumed + self.capacity);
+        self.arrived = self.consumed;
+    }
+
+    /// Goes on with a link that tells arrival in this way.
+    ///
+    /// # Panics
+    /// When [`Arrival::Checked`] goes without checksums.
     pub fn resume(&mut self, arrival: Arrival) {
         assert!(
             arrival != Arrival::Checked || self.integrity != Integrity::None,
             "checked arrival needs checksums"
         );
-        let stale_from = self.consumed;
-        zero(&self.memory, stale_from, stale_from + self.capacity);
         self.arrival = arrival;
-        self.arrived = stale_from;
     }
 
     #[inline]

