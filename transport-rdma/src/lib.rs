@@ -3,11 +3,14 @@
 //!
 //! Both run the same link over a small fabric: what a device must do is to make bytes of a ring appear at the same
 //! place of another one, to carry an acknowledgement, and to wake a sleeping receiver. [`Shm`] needs nothing but
-//! Linux.
+//! Linux. [`Rdma`] needs the cargo feature `verbs` when built, and libibverbs and a device when run; without them
+//! [`Rdma::new`] says what is missing.
 
 mod fabric;
 mod limits;
 mod link;
+mod rdma;
 mod shm;
 
+pub use rdma::{Rdma, RdmaOptions};
 pub use shm::Shm;

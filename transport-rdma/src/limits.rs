@@ -16,3 +16,31 @@ pub(crate) const CELL: usize = 128;
 
 /// Handshakes of peers that have dialled and were not yet accepted.
 pub(crate) const BACKLOG: i32 = 128;
+
+/// What concerns libibverbs.
+#[cfg(feature = "verbs")]
+pub(crate) mod verbs {
+    use std::time::Duration;
+
+    /// Work requests that a send queue holds, unless the device allows fewer.
+    pub(crate) const SEND_DEPTH: u32 = 256;
+    /// One work request in so many asks for a completion: four completions tell of a full queue.
+    pub(crate) const SIGNALS_PER_QUEUE: u32 = 4;
+    /// Receive work requests, for the wake-ups of a sleeper, unless the device allows fewer.
+    pub(crate) const RECEIVE_DEPTH: u32 = 128;
+    /// Inline sizes to ask the device for, best first. A frame that fits goes out without a look at its memory by
+    /// the device. The last one holds a cell, without which there is no link.
+    pub(crate) const INLINE: [u32; 5] = [512, 256, 128, 64, 32];
+    /// A work request that is not acknowledged is sent again after 4.096 us * 2^TIMEOUT (268 ms), ...
+    pub(crate) const TIMEOUT: u8 = 16;
+    /// ... this many times: a host that is gone is noticed after 2.1 s.
+    pub(crate) const RETRIES: u8 = 7;
+    /// A sleeper without a receive work request is tried again after 0.64 ms (0 would mean 655 ms), ...
+    pub(crate) const RNR_TIMER: u8 = 12;
+    /// ... for ever: a receiver that does not poll is slow, not dead.
+    pub(crate) const RNR_RETRIES: u8 = 7;
+    /// First and longest sleep before the peer has confirmed that it will wake us: each is double the one before.
+    pub(crate) const UNCONFIRMED_SLEEP: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(64)];
+    /// Wake-ups that came without a sleep between them, after which the peer is told to stop sending any.
+    pub(crate) const WAKES_WITHOUT_SLEEP: u32 = 64;
+}

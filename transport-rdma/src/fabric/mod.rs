@@ -9,7 +9,11 @@ use transport::lane::Lane;
 use transport::link::LinkError;
 use transport::ring::Position;
 
+#[cfg(feature = "verbs")]
+mod cell;
 pub(crate) mod shm;
+#[cfg(feature = "verbs")]
+pub(crate) mod verbs;
 
 /// One thing for the device to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,0 +1,248 @@
+//! RDMA writes on a reliable connection, through libibverbs: hardware NICs and the kernel's soft-RoCE.
+//!
+//! Bytes are found by polling memory. No order is taken for granted, neither of the bytes within a write nor of
+//! writes: frames carry checksums, and so, in their way, do the cells. A completion at the sender's side proves
+//! nothing about what the peer's CPU sees and is used for room in the send queue alone.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
+};
+use transport::lane::Lane;
+use transport::link::LinkError;
+use transport::ring::Position;
+
+use super::{Inbound, Outbound, Request};
+use crate::limits::{POLLS_BETWEEN_INSPECTIONS, verbs as limits};
+use crate::rdma::anchor::Anchor;
+
+mod completion;
+pub(crate) mod connection;
+pub(crate) mod device;
+pub(crate) mod notify;
+mod region;
+
+use connection::{Connection, Receives, Write};
+use notify::Notify;
+
+/// The sending half.
+pub(crate) struct VerbsOutbound {
+    connection: Arc<Connection>,
+    anchor: Arc<Anchor>,
+}
+
+impl VerbsOutbound {
+    pub(crate) fn new(connection: Arc<Connection>, anchor: Arc<Anchor>) -> VerbsOutbound {
+        VerbsOutbound { connection, anchor }
+    }
+}
+
+impl Outbound for VerbsOutbound {
+    const CARRIES: bool = true;
+
+    fn post(&mut self, requests: &[Request]) -> Result<usize, LinkError> {
+        // Until the peer's queue pair is ready, what is sent would only be sent again.
+        if !self.anchor.peer_is_ready() && !self.anchor.check()? {
+            self.connection.set_blocked(true);
+            return Ok(0);
+        }
+        let mut queue = self.connection.send_queue();
+        // Read under the lock: see `notify`.
+        let notify = self.connection.peer_notify();
+        let taken = queue.post(requests.iter().copied().map(Write::Link), notify)?;
+        if taken == requests.len() {
+            return Ok(taken);
+        }
+        // First the request for an event, then the look at whether there is room by now.
+        self.connection.set_blocked(true);
+        self.connection.arm_send_completions()?;
+        Ok(taken + queue.post(requests[taken..].iter().copied().map(Write::Link), notify)?)
+    }
+}
+
+/// The receiving half.
+pub(crate) struct VerbsInbound {
+    receives: Receives,
+    connection: Arc<Connection>,
+    anchor: Arc<Anchor>,
+    notify: Notify,
+    /// Ends a sleep that the peer has not confirmed.
+    timer: OwnedFd,
+    armed: bool,
+    polls: u32,
+}
+
+impl VerbsInbound {
+    pub(crate) fn new(
+        connection: Arc<Connection>,
+        receives: Receives,
+        anchor: Arc<Anchor>,
+    ) -> Result<VerbsInbound, LinkError> {
+        let timer = timerfd_create(
+            TimerfdClockId::Monotonic,
+            TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC,
+        )
+        .map_err(io::Error::from)?;
+        Ok(VerbsInbound {
+            receives,
+            connection,
+            anchor,
+            notify: Notify::default(),
+            timer,
+            armed: false,
+            polls: 0,
+        })
+    }
+
+    fn set_timer(&self, after: Option<Duration>) -> Result<(), LinkError> {
+        let after = after.unwrap_or_default();
+        let never = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        let once = Itimerspec {
+            it_interval: never,
+            it_value: Timespec {
+                tv_sec: after.as_secs() as i64,
+                tv_nsec: i64::from(after.subsec_nanos()),
+            },
+        };
+        timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &once).map_err(io::Error::from)?;
+        Ok(())
+    }
+
+    fn take_wakes(&mut self) -> Result<u32, LinkError> {
+        let (receives, notify) = (&mut self.receives, &mut self.notify);
+        let mut wakes = 0;
+        receives.poll(|immediate| {
+            wakes += 1;
+            notify.woken(immediate);
+        })?;
+        Ok(wakes)
+    }
+
+    /// Keeps to what the peer wants of us. False when there was no room to confirm it; a later poll tries again.
+    fn obey(&mut self) -> Result<bool, LinkError> {
+        let Some(wish) = self.connection.peer_notify() else {
+            return Ok(true);
+        };
+        if wish == self.notify.obeyed {
+            return Ok(true);
+        }
+        let Some(mut queue) = self.connection.try_send_queue() else {
+            return Ok(false);
+        };
+        if queue.obeyed() != wish {
+            if wish & notify::ON == 0 {
+                queue.obey(wish);
+            } else if queue.post([Write::Notify(self.notify.wish())].into_iter(), Some(wish))? == 0 {
+                return Ok(false);
+            }
+        }
+        self.notify.obeyed = wish;
+        Ok(true)
+    }
+
+    /// Tells the peer what we want of it. False when there was no room.
+    fn announce(&mut self) -> Result<bool, LinkError> {
+        if self.notify.is_announced() {
+            return Ok(true);
+        }
+        if !self.anchor.peer_is_ready() {
+            return Ok(false);
+        }
+        let Some(mut queue) = self.connection.try_send_queue() else {
+            return Ok(false);
+        };
+        let peer = self.connection.peer_notify();
+        if queue.post([Write::Notify(self.notify.wish())].into_iter(), peer)? == 0 {
+            return Ok(false);
+        }
+        self.notify.announced();
+        Ok(true)
+    }
+
+    /// What costs a system call, or is not worth its nanoseconds at every poll.
+    #[cold]
+    fn inspect(&mut self) -> Result<(), LinkError> {
+        self.polls = 0;
+        if std::mem::take(&mut self.armed) {
+            self.receives.channel().drain();
+            self.set_timer(None)?;
+        }
+        self.anchor.check()?;
+        self.take_wakes()?;
+        match self.connection.try_send_queue() {
+            Some(mut queue) => queue.reap(),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether a push that found no room would find some now.
+    fn has_room_again(&self) -> Result<bool, LinkError> {
+        if !self.connection.is_blocked() || !self.anchor.peer_is_ready() {
+            return Ok(false);
+        }
+        self.connection.arm_send_completions()?;
+        let mut queue = self.connection.send_queue();
+        queue.reap()?;
+        let has_room = queue.has_room();
+        self.connection.set_blocked(!has_room);
+        Ok(has_room)
+    }
+}
+
+impl Inbound for VerbsInbound {
+    #[inline]
+    fn credit(&self, lane: Lane) -> Position {
+        self.connection.credit(lane).unwrap_or(0)
+    }
+
+    fn tend(&mut self) -> Result<(), LinkError> {
+        self.polls += 1;
+        if self.armed || self.polls >= POLLS_BETWEEN_INSPECTIONS {
+            self.inspect()?;
+        } else if self.notify.expects_wakes() {
+            self.take_wakes()?;
+        }
+        self.obey()?;
+        if self.notify.is_tired(limits::WAKES_WITHOUT_SLEEP) {
+            self.notify.want(false);
+        }
+        self.announce()?;
+        Ok(())
+    }
+
+    fn arm(&mut self, quiet: &dyn Fn(&Self) -> bool) -> Result<bool, LinkError> {
+        self.anchor.check()?;
+        self.notify.slept();
+        self.notify.want(true);
+        self.announce()?;
+        // First the request for an event, then the look at whether one would have been due.
+        self.receives.channel().drain();
+        self.receives.arm()?;
+        if self.take_wakes()? > 0 || self.has_room_again()? || !self.obey()? {
+            return Ok(false);
+        }
+        let patience = self.notify.patience(limits::UNCONFIRMED_SLEEP);
+        self.set_timer(patience)?;
+        self.armed = true;
+        if !quiet(self) {
+            self.inspect()?;
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        vec![
+            self.receives.channel().descriptor(),
+            self.anchor.as_fd(),
+            self.timer.as_fd(),
+        ]
+    }
+}

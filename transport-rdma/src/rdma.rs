@@ -1,0 +1,48 @@
+//! RDMA as a transport: `rdma://host:port` names a TCP socket that carries the handshake and stays open beside the
+//! queue pair.
+
+#[cfg(feature = "verbs")]
+pub(crate) mod anchor;
+#[cfg(feature = "verbs")]
+mod listener;
+#[cfg(feature = "verbs")]
+pub(crate) mod offer;
+#[cfg(not(feature = "verbs"))]
+mod unbuilt;
+#[cfg(feature = "verbs")]
+mod wire;
+#[cfg(feature = "verbs")]
+mod with_verbs;
+
+#[cfg(not(feature = "verbs"))]
+pub use unbuilt::Rdma;
+#[cfg(feature = "verbs")]
+pub use with_verbs::Rdma;
+
+pub(crate) const SCHEME: &str = "rdma";
+
+/// Which device, port and address of it to use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RdmaOptions {
+    /// The device's name, as `ibv_devices` lists it. `None`: the first one with an active port.
+    pub device: Option<String>,
+    /// The port, from 1 on. `None`: the first active one.
+    pub port: Option<u8>,
+    /// The index in the port's GID table. `None`: RoCEv2 over IPv4 before RoCEv2 over IPv6 before anything else.
+    pub gid_index: Option<u8>,
+    /// Work requests that a connection may have under way, at least 1. `None`: 256. The device's limit comes first.
+    pub send_depth: Option<u32>,
+}
+
+impl Default for RdmaOptions {
+    /// What the environment says in `SOFT_ROCE_DEVICE` and `SOFT_ROCE_GID_INDEX`, otherwise whatever works.
+    fn default() -> RdmaOptions {
+        let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+        RdmaOptions {
+            device: set("SOFT_ROCE_DEVICE"),
+            port: None,
+            gid_index: set("SOFT_ROCE_GID_INDEX").and_then(|index| index.parse().ok()),
+            send_depth: None,
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! The handshake over TCP, each message after its length (u32, little-endian), and the step to a queue pair.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::Instant;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use transport::lane::{LANES, Lane, LaneSizes};
+use transport::link::{
+    LaneMemory, Link, LinkError, LinkMemory, MAX_HANDSHAKE, SendMemory, Wire, anonymous_lanes,
+};
+use transport::ring::{Arrival, Position};
+
+use super::anchor::{Anchor, socket_error};
+use super::offer::Offer;
+use crate::fabric::verbs::connection::{CELL_PAGE, Prepared};
+use crate::fabric::verbs::device::Device;
+use crate::fabric::verbs::{VerbsInbound, VerbsOutbound};
+use crate::link::{Receiver, Sender};
+
+/// A connected socket, and after the offer a queue pair that waits for the peer's.
+pub(super) struct RdmaWire {
+    device: Arc<Device>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    prepared: Option<Prepared>,
+}
+
+impl RdmaWire {
+    pub(super) fn new(device: Arc<Device>, stream: TcpStream, peer: SocketAddr) -> io::Result<RdmaWire> {
+        stream.set_nonblocking(true)?;
+        stream.set_nodelay(true)?;
+        Ok(RdmaWire {
+            device,
+            stream,
+            peer,
+            prepared: None,
+        })
+    }
+
+    /// Waits until the socket is ready; the peer's end counts as ready.
+    fn wait(&self, for_what: PollFlags, deadline: Instant) -> Result<(), LinkError> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(LinkError::TimedOut);
+        }
+        let timeout = Timespec {
+            tv_sec: left.as_secs().min(i32::MAX as u64) as i64,
+            tv_nsec: i64::from(left.subsec_nanos()),
+        };
+        match poll(&mut [PollFd::new(&self.stream, for_what)], Some(&timeout)) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(error) => Err(LinkError::Io(error.into())),
+        }
+    }
+
+    fn write_all(&mut self, mut bytes: &[u8], deadline: Instant) -> Result<(), LinkError> {
+        while !bytes.is_empty() {
+            match self.stream.write(bytes) {
+                Ok(0) => return Err(LinkError::Closed),
+                Ok(written) => bytes = &bytes[written..],
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.wait(PollFlags::OUT, deadline)?
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(socket_error(error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads exactly so many bytes: what follows them belongs to whoever reads next.
+    fn read_exact(&mut self, bytes: &mut [u8], deadline: Instant) -> Result<(), LinkError> {
+        let mut filled = 0;
+        while filled < bytes.len() {
+            match self.stream.read(&mut bytes[filled..]) {
+                Ok(0) => return Err(LinkError::Closed),
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.wait(PollFlags::IN, deadline)?
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(socket_error(error)),
+            }
+            // A peer that sends a byte at a time does not stretch the deadline.
+            if filled < bytes.len() && Instant::now() >= deadline {
+                return Err(LinkError::TimedOut);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Wire for RdmaWire {
+    fn peer(&self) -> String {
+        self.peer.to_string()
+    }
+
+    fn send(&mut self, message: &[u8], deadline: Instant) -> Result<(), LinkError> {
+        if message.len() > MAX_HANDSHAKE {
+            return Err(LinkError::Protocol(format!(
+                "a handshake message of {} bytes, at most {MAX_HANDSHAKE} are allowed",
+                message.len()
+            )));
+        }
+        let mut packet = (message.len() as u32).to_le_bytes().to_vec();
+        packet.extend_from_slice(message);
+        self.write_all(&packet, deadline)
+    }
+
+    fn receive(&mut self, deadline: Instant) -> Result<Vec<u8>, LinkError> {
+        let mut len = [0; 4];
+        self.read_exact(&mut len, deadline)?;
+        let len = u32::from_le_bytes(len) as usize;
+        if len > MAX_HANDSHAKE {
+            return Err(LinkError::Protocol(format!(
+                "a handshake message of {len} bytes, at most {MAX_HANDSHAKE} are allowed"
+            )));
+        }
+        let mut message = vec![0; len];
+        self.read_exact(&mut message, deadline)?;
+        Ok(message)
+    }
+
+    fn receive_memory(&mut self, sizes: &LaneSizes) -> Result<LaneMemory, LinkError> {
+        check_sizes(sizes)?;
+        anonymous_lanes(sizes)
+    }
+
+    fn offer(&mut self, receive: &LaneMemory) -> Result<Vec<u8>, LinkError> {
+        let prepared = Prepared::new(&self.device, receive)?;
+        let offer = prepared.offer().encode();
+        self.prepared = Some(prepared);
+        Ok(offer)
+    }
+
+    fn send_memory(&mut self, sizes: &LaneSizes, offer: &[u8]) -> Result<SendMemory, LinkError> {
+        check_sizes(sizes)?;
+        Offer::decode(offer)?.check_sizes(sizes, CELL_PAGE)?;
+        Ok(SendMemory {
+            rings: anonymous_lanes(sizes)?,
+            cells: None,
+        })
+    }
+
+    fn link(
+        mut self: Box<Self>,
+        memory: &LinkMemory,
+        offer: &[u8],
+        from: [Position; LANES],
+    ) -> Result<Link, LinkError> {
+        let prepared = self
+            .prepared
+            .take()
+            .ok_or_else(|| LinkError::Device("a link was asked for before an offer was made".into()))?;
+        let offer = Offer::decode(offer)?;
+        let len = |lane: Lane| memory.send[lane.index()].len() as u32;
+        let sizes = LaneSizes {
+            control: len(Lane::Control),
+            ordinary: len(Lane::Ordinary),
+            large: len(Lane::Large),
+        };
+        offer.check_sizes(&sizes, CELL_PAGE)?;
+        let (connection, receives) = prepared.connect(&memory.send, offer)?;
+        let anchor = Arc::new(Anchor::new(self.stream)?);
+        let description = format!("RDMA with {} on {}", self.peer, connection.description());
+        let outbound = VerbsOutbound::new(connection.clone(), anchor.clone());
+        let inbound = VerbsInbound::new(connection, receives, anchor)?;
+        Ok(Link {
+            sender: Box::new(Sender::new(outbound, from)),
+            receiver: Box::new(Receiver::new(inbound)),
+            arrival: Arrival::Checked,
+            doorbell: None,
+            description,
+        })
+    }
+}
+
+fn check_sizes(sizes: &LaneSizes) -> Result<(), LinkError> {
+    if sizes.are_valid() {
+        return Ok(());
+    }
+    Err(LinkError::Protocol(format!(
+        "{sizes:?}: each must be a power of two from 4 KiB to 1 GiB"
+    )))
+}
