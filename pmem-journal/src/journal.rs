@@ -64,6 +64,14 @@ pub(crate) struct State {
     _lock: Option<WriterLock>,
 }
 
+/// What became of a batch before its commit.
+enum Taken {
+    /// It is encoded, or a duplicate.
+    Appended(Appended),
+    /// The segment has no room for its bytes; nothing was changed.
+    NeedsRoom(u64),
+}
+
 /// The segment being written.
 pub(crate) struct Segment {
     pub(crate) header: Header,
@@ -146,7 +154,8 @@ impl Journal {
                 file.sync().map_err(Error::io("sync", &name))?;
                 medium.sync_dir().map_err(Error::io("sync", dir))?;
                 let header = active.header;
-                let full = active.sealed || active.offset + format::HEADER as u64 > header.data_end();
+                // An epoch record, and the close record after it.
+                let full = active.sealed || active.offset + format::HEADER as u64 > header.events_end();
                 if full {
                     let old = Segment { header, file };
                     let next = Header {
@@ -259,26 +268,31 @@ impl Journal {
     pub fn append(&self, events: &[Event<'_>], expected: Expected) -> Result<Appended> {
         let mut state = self.lock();
         let appended = loop {
-            if let Some(span) = state.check(events, expected)? {
-                if span.last < state.durable_events {
-                    return Ok(span.appended(true));
-                }
-                break span.appended(true);
+            match state.take(events, expected)? {
+                Taken::Appended(appended) => break appended,
+                // Rotation lets others in: what was checked must be checked again.
+                Taken::NeedsRoom(bytes) => state = self.rotate(state, bytes)?,
             }
-            let bytes: usize = events.iter().map(format::encoded_len).sum();
-            if state.offset + bytes as u64 <= state.segment.header.data_end() {
-                break state.encode(events).appended(false);
-            }
-            // Rotation lets others in: what was checked must be checked again.
-            state = self.rotate(state, bytes as u64)?;
         };
         if self.mapped {
             state.commit_here()?;
-        } else {
+        } else if !appended.duplicate || appended.last_position >= state.durable_events {
             let end = state.log_end();
             self.commit_together(state, end)?;
         }
         Ok(appended)
+    }
+
+    /// As [`Journal::append`], for a caller that owns the journal alone: on a mapped journal it takes no lock.
+    pub fn append_mut(&mut self, events: &[Event<'_>], expected: Expected) -> Result<Appended> {
+        if self.mapped {
+            let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+            if let Taken::Appended(appended) = state.take(events, expected)? {
+                state.commit_here()?;
+                return Ok(appended);
+            }
+        }
+        self.append(events, expected)
     }
 
     /// Appends the batches with one commit, as the leader of several threads does.
@@ -287,7 +301,7 @@ impl Journal {
         let mut state = self.lock();
         state.refuse_if_poisoned()?;
         let bytes: usize = batches.iter().flatten().map(format::encoded_len).sum();
-        if state.offset + bytes as u64 > state.segment.header.data_end() {
+        if state.offset + bytes as u64 > state.segment.header.events_end() {
             state = self.rotate(state, bytes as u64)?;
         }
         for batch in batches {
@@ -322,16 +336,16 @@ impl Journal {
         while state.durable != state.log_end() {
             let end = state.log_end();
             state = self.commit_until(state, end)?;
-            if state.offset + bytes <= state.segment.header.data_end() {
+            if state.offset + bytes <= state.segment.header.events_end() {
                 return Ok(state);
             }
         }
         let old = Arc::clone(&state.segment);
         let size = state.spare_size();
-        if bytes > size - DATA - segment::FOOTER {
+        if bytes > size - segment::OVERHEAD {
             return Err(Error::BatchTooLarge {
                 len: bytes,
-                max: size - DATA - segment::FOOTER,
+                max: size - segment::OVERHEAD,
             });
         }
         let next = Header {
@@ -387,12 +401,21 @@ impl State {
         }
     }
 
-    /// Everything that can refuse a batch, before anything is changed. `Some` is the earlier append of the same keys.
-    fn check(&mut self, events: &[Event<'_>], expected: Expected) -> Result<Option<Span>> {
+    /// Checks and encodes the batch.
+    fn take(&mut self, events: &[Event<'_>], expected: Expected) -> Result<Taken> {
         self.refuse_if_poisoned()?;
-        let [first, rest @ ..] = events else {
-            return Err(Error::EmptyBatch);
-        };
+        let bytes = self.bytes_of(events)?;
+        if let Some(span) = self.check(events, expected)? {
+            return Ok(Taken::Appended(span.appended(true)));
+        }
+        if self.offset + bytes > self.segment.header.events_end() {
+            return Ok(Taken::NeedsRoom(bytes));
+        }
+        Ok(Taken::Appended(self.encode(events).appended(false)))
+    }
+
+    /// Bytes of the batch on the medium, if it is inside all limits.
+    fn bytes_of(&self, events: &[Event<'_>]) -> Result<u64> {
         let mut len = 0u64;
         for event in events {
             if event.payload.len() > MAX_PAYLOAD {
@@ -411,10 +434,18 @@ impl State {
             }
             len += format::encoded_len(event) as u64;
         }
-        let max = self.spare_size().max(self.segment.header.size) - DATA - segment::FOOTER;
+        let max = self.spare_size().max(self.segment.header.size) - segment::OVERHEAD;
         if len > max {
             return Err(Error::BatchTooLarge { len, max });
         }
+        Ok(len)
+    }
+
+    /// Whether the batch may be appended. `Some` is the earlier append of the same keys.
+    fn check(&self, events: &[Event<'_>], expected: Expected) -> Result<Option<Span>> {
+        let [first, rest @ ..] = events else {
+            return Err(Error::EmptyBatch);
+        };
         if let Some(span) = self.duplicate(events)? {
             return Ok(Some(span));
         }
@@ -507,6 +538,12 @@ impl State {
 
     /// Writes and commits what is pending under the lock.
     pub(crate) fn commit_here(&mut self) -> Result<()> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        if self.pending.is_empty() {
+            return Ok(());
+        }
         let at = self.offset - self.pending.len() as u64;
         let written = self
             .segment

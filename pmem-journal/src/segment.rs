@@ -13,6 +13,8 @@ use crate::medium::{MediumFile, read_full};
 pub(crate) const DATA: u64 = 4096;
 /// Bytes kept for the footer at the end.
 pub(crate) const FOOTER: u64 = 64;
+/// Bytes of a segment that hold no events.
+pub(crate) const OVERHEAD: u64 = DATA + FOOTER + crate::format::HEADER as u64;
 /// Version of everything in a segment.
 pub(crate) const VERSION: u16 = 1;
 /// Smallest segment.
@@ -131,6 +133,11 @@ impl Header {
     /// End of the room for records.
     pub(crate) fn data_end(&self) -> u64 {
         self.size - FOOTER
+    }
+
+    /// End of the room for events: a record that closes the journal always fits behind.
+    pub(crate) fn events_end(&self) -> u64 {
+        self.data_end() - crate::format::HEADER as u64
     }
 
     /// Log position of a byte of this segment.
