@@ -100,7 +100,12 @@ impl Reader {
         if self.has_writer() {
             return publish::read(&self.dir).map_err(Error::io("read `published` in", &self.dir));
         }
-        recover_last(medium)
+        let found = recover_last(medium);
+        // A writer that came meanwhile makes what was found a mixture of before and after.
+        if self.has_writer() {
+            return publish::read(&self.dir).map_err(Error::io("read `published` in", &self.dir));
+        }
+        found
     }
 }
 
@@ -332,7 +337,10 @@ impl Reader {
     pub fn verify(&self) -> Result<Recovery> {
         let medium = FileMedium::new(&self.dir);
         if !self.has_writer() {
-            return Ok(recover(&medium, Checks::ALL)?.report);
+            let found = recover(&medium, Checks::ALL);
+            if !self.has_writer() {
+                return Ok(found?.report);
+            }
         }
         let mut replay = self.replay(0)?;
         let first = replay.open.header.first_position;
