@@ -170,6 +170,7 @@ impl Control {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frame::golden::is_in_the_document;
 
     fn one_of_each() -> Vec<Control> {
         vec![
@@ -224,22 +225,39 @@ mod tests {
     }
 
     #[test]
-    fn resolve_and_credit_are_the_golden_bytes() {
-        assert_eq!(
+    fn every_kind_is_the_golden_bytes_of_the_document() {
+        let correlation = 0x1122_3344_5566_7788;
+        let all = [
             Control::Resolve {
                 request: 258,
-                name: "a".into()
-            }
-            .encode(),
-            [1, 2, 1, 0, 0, 1, b'a']
-        );
-        assert_eq!(
+                name: "a".into(),
+            },
+            Control::Resolved {
+                request: 258,
+                handle: 1,
+                limit: 1024,
+                overflow: Overflow::Wait,
+                max_message: 65_536,
+            },
+            Control::Refused { request: 258 },
             Control::Credit {
                 handle: 1,
-                limit: 512
-            }
-            .encode(),
-            [4, 1, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0]
+                limit: 1280,
+            },
+            Control::Closed { handle: 1 },
+            Control::Undelivered {
+                handle: 1,
+                length: 5,
+                correlation,
+            },
+        ];
+        for control in all {
+            assert!(is_in_the_document(&control.encode()), "{control:?}");
+        }
+        let one_byte = [Control::Heartbeat, Control::Goodbye, Control::GoodbyeAcknowledged];
+        assert_eq!(
+            one_byte.map(|control| control.encode()),
+            [vec![7], vec![8], vec![9]]
         );
     }
 }

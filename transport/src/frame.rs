@@ -206,9 +206,54 @@ impl Integrity {
     }
 }
 
+/// The golden vectors of the document.
+#[cfg(test)]
+pub(crate) mod golden {
+    /// Whether the protocol document shows exactly these bytes.
+    pub(crate) fn is_in_the_document(bytes: &[u8]) -> bool {
+        let words = |text: &str| format!(" {} ", text.split_whitespace().collect::<Vec<_>>().join(" "));
+        let document = words(&include_str!("../docs/PROTOCOL.md").replace('`', " "));
+        let hex: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        document.contains(&words(&hex.join(" ")))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::RingMemory;
+    use crate::ring::SendRing;
+
+    #[test]
+    fn frames_in_a_ring_are_the_golden_bytes_of_the_document() {
+        let integrity = Integrity::Crc32c {
+            salt: 0x0102_0304_0506_0708,
+        };
+        let ring = SendRing::new(RingMemory::anonymous(4096).unwrap(), integrity);
+        let send = |kind, flags, extension, mailbox, body: &[u8]| {
+            let mut claim = ring.claim(body.len()).unwrap();
+            claim.body().copy_from_slice(body);
+            claim.commit(kind, flags, extension, mailbox);
+        };
+        send(Kind::Message, 0, 0, 7, &[1; 16]);
+        send(Kind::Message, 1, 8, 7, b"\x88\x77\x66\x55\x44\x33\x22\x11hello");
+        send(Kind::Control, 0, 0, 0, &[7]);
+        assert!(golden::is_in_the_document(ring.span(32, 64)[0]), "message");
+        assert!(golden::is_in_the_document(ring.span(64, 96)[0]), "heartbeat");
+        // Up to 32 bytes before the end, all of it consumed, then a frame that does not fit there.
+        for _ in 0..31 {
+            send(Kind::Message, 0, 0, 7, &[1; 112]);
+            ring.committed(ring.released(), u64::MAX);
+            ring.release(ring.claimed()).unwrap();
+        }
+        assert_eq!(ring.claimed(), 4064);
+        send(Kind::Message, 0, 0, 7, &[1; 112]);
+        assert_eq!(ring.claimed(), 4096 + 128);
+        assert!(
+            golden::is_in_the_document(&ring.span(4064, 4096)[0][..HEADER]),
+            "padding"
+        );
+    }
 
     const HEADER_OF_A_MESSAGE: Header = Header {
         length: 70,

@@ -1,6 +1,7 @@
 //! Both sides of the handshake, face to face.
 
 use super::*;
+use crate::frame::golden::is_in_the_document;
 
 fn secret() -> Secret {
     Secret::new(b"a secret of sixteen bytes or more").unwrap()
@@ -132,4 +133,74 @@ fn every_cut_and_every_flipped_byte_of_a_hello_is_an_error_or_another_hello_but_
         Answering::hello(&secret(), &identity("b"), b"GET / HTTP/1.1\r\n\r\n"),
         Err(HandshakeError::NotThisProtocol { .. })
     ));
+}
+
+/// `bytes` with the nonce that starts at `at` replaced by the numbers from `first` on.
+fn with_nonce(mut bytes: Vec<u8>, at: usize, first: u8) -> Vec<u8> {
+    for (number, byte) in (first..).zip(&mut bytes[at..at + NONCE]) {
+        *byte = number;
+    }
+    bytes
+}
+
+#[test]
+fn a_whole_handshake_is_the_golden_bytes_of_the_document() {
+    let dials = identity("a");
+    let listens = Identity {
+        incarnation: 9,
+        capabilities: CAPABILITY_CHECKSUMS,
+        ..identity("b")
+    };
+    let (session, salt) = (0x0f0e_0d0c_0b0a_0908_0706_0504_0302_0100, 0x0102_0304_0506_0708);
+
+    // Nonces are random, so both sides are put where they would be after these.
+    let (mut dialer, hello) = Dialing::start(&secret(), &dials, Wanted::New).unwrap();
+    let hello = with_nonce(hello, 28, 0);
+    dialer.transcript = Transcript::new(&secret());
+    dialer.transcript.absorb(&hello);
+    let mut listener = Answering::hello(&secret(), &listens, &hello).unwrap();
+    let mut content = listener.welcome(session, salt).unwrap().1;
+    content.truncate(content.len() - PROOF);
+    listener.transcript = Transcript::new(&secret());
+    listener.transcript.absorb(&hello);
+    let welcome = listener.transcript.seal(BY_LISTENER, with_nonce(content, 17, 32));
+
+    let agreement = dialer.welcomed(&welcome).unwrap();
+    assert_eq!((agreement.session, agreement.salt), (session, salt));
+    assert!(agreement.checksums && agreement.peer == listens);
+    let confirm = dialer.confirm(&[1]);
+    assert_eq!(listener.confirmed(&confirm).unwrap(), [1]);
+    let ready = listener.ready(&[1], &[0; LANES]);
+    assert_eq!(dialer.ready(&ready).unwrap(), (vec![1], [0; LANES]));
+    let start = dialer.start_message();
+    listener.started(&start).unwrap();
+
+    let messages = [hello, welcome, confirm, ready, start];
+    for (message, name) in messages
+        .iter()
+        .zip(["Hello", "Welcome", "Confirm", "Ready", "Start"])
+    {
+        assert!(is_in_the_document(message), "{name}: {message:02x?}");
+    }
+}
+
+#[test]
+fn every_refusal_is_its_golden_bytes_and_is_understood() {
+    let reasons = [
+        Refusal::Version,
+        Refusal::Cluster,
+        Refusal::Secret,
+        Refusal::UnknownSession,
+        Refusal::Busy,
+        Refusal::RingSizes,
+        Refusal::Malformed,
+    ];
+    for (number, reason) in (1..).zip(reasons) {
+        assert_eq!(refuse(reason), [3, number]);
+        let (mut dialer, _) = Dialing::start(&secret(), &identity("a"), Wanted::New).unwrap();
+        assert_eq!(
+            dialer.welcomed(&[3, number]),
+            Err(HandshakeError::Refused(reason))
+        );
+    }
 }
