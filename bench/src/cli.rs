@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::{Deserialize, Serialize};
 
 use crate::floor::journal::{Mode, Shape};
 use crate::measure::{Amount, Schedule};
@@ -13,6 +14,9 @@ use crate::wait::Wait;
 /// The smallest message: its first eight bytes are a number that the receiver checks.
 const SMALLEST: usize = 8;
 const LARGEST: usize = 16 << 20;
+pub(crate) const RING: usize = 1 << 20;
+const SMALLEST_RING: usize = 4 << 10;
+const LARGEST_RING: usize = 1 << 30;
 /// Time for one side of one bench, where neither --count nor --seconds is given.
 const SECONDS: f64 = 2.0;
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
@@ -94,6 +98,9 @@ pub(crate) struct Messages {
     /// Bytes that the floor's messages have [default: --size]
     #[arg(long, value_name = "BYTES", value_parser = message_size)]
     pub(crate) floor_size: Option<usize>,
+    /// Bytes of the ring that messages travel in; larger where a message needs it
+    #[arg(long, value_name = "BYTES", value_parser = ring_size, default_value = "1MiB")]
+    pub(crate) ring: usize,
 }
 
 /// Options of the floors of messages.
@@ -226,7 +233,7 @@ pub(crate) struct Accounts {
 }
 
 /// What can carry messages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 pub(crate) enum Transport {
     /// Sockets
     Tcp,
@@ -247,8 +254,18 @@ impl Transport {
     }
 }
 
-/// A number of bytes, such as `64`, `4KiB` or `1MiB`.
+/// Bytes of a message.
 fn message_size(text: &str) -> Result<usize, String> {
+    bytes(text, SMALLEST, LARGEST)
+}
+
+/// Bytes of a ring.
+fn ring_size(text: &str) -> Result<usize, String> {
+    bytes(text, SMALLEST_RING, LARGEST_RING)
+}
+
+/// A number of bytes, such as `64`, `4KiB` or `1MiB`.
+fn bytes(text: &str, smallest: usize, largest: usize) -> Result<usize, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = match text[digits.len()..].to_ascii_lowercase().as_str() {
         "" | "b" => 1,
@@ -260,8 +277,8 @@ fn message_size(text: &str) -> Result<usize, String> {
         .parse()
         .ok()
         .and_then(|number: usize| number.checked_mul(unit))
-        .filter(|size| (SMALLEST..=LARGEST).contains(size))
-        .ok_or_else(|| format!("not a number of bytes from {SMALLEST} to {LARGEST}"))
+        .filter(|size| (smallest..=largest).contains(size))
+        .ok_or_else(|| format!("not a number of bytes from {smallest} to {largest}"))
 }
 
 fn seconds(text: &str) -> Result<f64, String> {

@@ -10,6 +10,25 @@ pub(crate) enum Error {
     #[error("{doing}: {source}")]
     Io { doing: String, source: io::Error },
 
+    #[error("{doing}: {source}")]
+    Failed {
+        doing: String,
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+
+    #[error(
+        "a message came with {len} bytes and number {number:?}, where one of {size} bytes and the next number was \
+         expected: the transport lost, doubled, cut or reordered messages"
+    )]
+    WrongMessage {
+        len: usize,
+        number: Option<u64>,
+        size: usize,
+    },
+
+    #[error("{sent} messages were sent, and the receiver says that it took {taken:?}")]
+    Miscounted { sent: u64, taken: Option<u64> },
+
     #[error(
         "the other process of the bench ended in mid-run; what it printed stands above, \
          and running the same command again shows whether it was chance"
@@ -60,7 +79,17 @@ pub(crate) enum Error {
     #[error("--mode {mode} needs {needs}, which this machine does not have")]
     ModeUnavailable { mode: &'static str, needs: &'static str },
 
-    #[error("{what}: not part of this build of bench; `bench floor` shows what this machine can do at best")]
+    #[error(
+        "our journal has no mode {mode} of its own; `bench floor journal --mode {mode}` shows what it would be at best"
+    )]
+    NoSuchJournalMode { mode: &'static str },
+
+    #[error("a thread of the bench panicked; what it printed stands above")]
+    ThreadPanicked,
+
+    #[error(
+        "{what} are not part of this build of bench: build it with `--features verbs` (needs cmake and libclang-dev)"
+    )]
     NotBuilt { what: &'static str },
 
     #[error("a child of bench has no business on a command line: run `bench --help`")]
@@ -76,6 +105,8 @@ impl Error {
             | Error::JournalDir { .. }
             | Error::NotPersistentMemory { .. }
             | Error::ModeUnavailable { .. }
+            | Error::NoSuchJournalMode { .. }
+            | Error::NotBuilt { .. }
             | Error::NotAChild => 2,
             _ => 1,
         }
@@ -86,6 +117,17 @@ impl Error {
 pub(crate) fn doing<E: Into<io::Error>>(what: impl Into<String>) -> impl FnOnce(E) -> Error {
     move |source| Error::Io {
         doing: what.into(),
+        source: source.into(),
+    }
+}
+
+/// The same for the errors of our own crates.
+pub(crate) fn failed<E>(doing: impl Into<String>) -> impl FnOnce(E) -> Error
+where
+    E: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    move |source| Error::Failed {
+        doing: doing.into(),
         source: source.into(),
     }
 }

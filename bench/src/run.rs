@@ -6,7 +6,7 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use crate::cli::{
-    Accounts, Command, Device, Everything, Floor, Journal, Messages, Output, Traffic, Transport,
+    Accounts, Command, Device, Everything, Floor, Journal, Messages, Output, RING, Traffic, Transport,
 };
 use crate::error::{Error, doing};
 use crate::floor::journal::{JournalFloor, Mode, Shape};
@@ -53,6 +53,7 @@ pub(crate) fn everything(options: &Everything) -> Result<(), Error> {
                 transport,
                 work,
                 wait: options.wait,
+                ring: RING,
                 device: &options.device,
             };
             if let Err(error) = report.link(&link) {
@@ -91,6 +92,7 @@ fn messages(work: Work, options: &Messages) -> Result<(), Error> {
         transport: options.transport,
         work,
         wait: traffic.wait,
+        ring: options.ring,
         device: &traffic.device,
     };
     let mut report = Report::begin(&traffic.output)?;
@@ -115,6 +117,7 @@ fn floors(transport: Transport, traffic: &Traffic) -> Result<(), Error> {
                 transport,
                 work,
                 wait: traffic.wait,
+                ring: RING,
                 device: &traffic.device,
             };
             report.floor_alone(&link.subject(size), link.floor(size)?, traffic.extent.schedule())?;
@@ -160,6 +163,7 @@ struct Link<'a> {
     transport: Transport,
     work: Work,
     wait: Wait,
+    ring: usize,
     device: &'a Device,
 }
 
@@ -181,13 +185,8 @@ impl Link<'_> {
     }
 
     fn ours(&self, size: usize) -> Result<Box<dyn Side>, Error> {
-        ours::messages(
-            self.transport,
-            self.work,
-            size,
-            self.wait,
-            self.device()?.as_deref(),
-        )
+        let setup = ours::Setup::new(self.transport, size, self.wait, self.ring, self.device()?)?;
+        ours::messages(setup, self.work)
     }
 
     fn floor(&self, size: usize) -> Result<Box<dyn Side>, Error> {

@@ -68,6 +68,14 @@ impl Laps {
         figures
     }
 
+    /// Takes the laps of another collection, which is empty afterwards.
+    pub(crate) fn take_over(&mut self, other: &mut Laps) {
+        other.drain();
+        // Both histograms have the same bounds, so this can't fail.
+        let _ = self.histogram.add(&other.histogram);
+        other.histogram.clear();
+    }
+
     #[cold]
     fn drain(&mut self) {
         for ticks in &self.ticks[..self.filled] {

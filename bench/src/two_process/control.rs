@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::floor::{shm, tcp};
+use crate::ours;
 
 /// The kind of traffic of a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +30,7 @@ pub(crate) struct Plan {
 pub(crate) enum Role {
     TcpFloor(tcp::Role),
     ShmFloor(shm::Role),
+    Mailboxes(ours::Setup),
 }
 
 /// From the near process to the far one.

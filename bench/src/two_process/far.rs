@@ -7,12 +7,18 @@ use super::control::{FarReport, Plan, Role, ToFar, ToNear};
 use crate::clock;
 use crate::error::{Error, doing};
 use crate::floor::{shm, tcp};
+use crate::ours;
 use crate::wait::Gone;
 
 /// The half of a side that runs in the child process.
 pub(crate) trait Far {
     /// Where the near half finds this one.
     fn address(&self) -> Result<String, Error>;
+
+    /// Waits for the near half to connect, where it takes both to do so. Called once, before the first round.
+    fn meet(&mut self, _gone: &Gone) -> Result<(), Error> {
+        Ok(())
+    }
 
     /// Does the far part of a round: answers `plan.count` messages, or takes as many. `gone` is never set here:
     /// a child whose parent is gone ends.
@@ -24,6 +30,7 @@ impl Role {
         Ok(match self {
             Role::TcpFloor(role) => Box::new(tcp::Responder::open(role)?),
             Role::ShmFloor(role) => Box::new(shm::Responder::open(role)?),
+            Role::Mailboxes(setup) => Box::new(ours::Responder::open(&setup)?),
         })
     }
 }
@@ -52,6 +59,7 @@ fn obey(orders: &Receiver<ToFar>) -> Result<(), Error> {
         address: far.address()?,
     })?;
     let never_gone = Gone::new(false);
+    far.meet(&never_gone)?;
     while let Ok(order) = orders.recv() {
         let ToFar::Begin(plan) = order else {
             return Err(Error::NotAChild);

@@ -45,7 +45,7 @@ impl<N: Near> TwoProcesses<N> {
     ) -> Result<TwoProcesses<N>, Error> {
         let mut peer = Peer::spawn()?;
         let address = peer.open(role)?;
-        let near = connect(&address)?;
+        let near = connect(&address).map_err(|near| peer.reason().unwrap_or(near))?;
         Ok(TwoProcesses {
             near,
             peer,

@@ -55,3 +55,27 @@ pub(crate) fn value(measurements: &[Value], bench: &str, transport: &str, size: 
     );
     found[0]["value"].as_f64().expect("a number")
 }
+
+/// Value, floor and ratio of the one measurement that is so named.
+#[track_caller]
+pub(crate) fn figure(
+    measurements: &[Value],
+    bench: &str,
+    transport: &str,
+    size: u64,
+    metric: &str,
+) -> (f64, f64, f64) {
+    value(measurements, bench, transport, size, metric);
+    let found = measurements.iter().find(|one| {
+        one["bench"] == bench
+            && one["transport"] == transport
+            && one["size"] == size
+            && one["metric"] == metric
+    });
+    let number = |field: &str| {
+        found.and_then(|one| one[field].as_f64()).unwrap_or_else(|| {
+            panic!("no {field} of {bench} {transport} {size} {metric} in {measurements:?}")
+        })
+    };
+    (number("value"), number("floor"), number("ratio"))
+}

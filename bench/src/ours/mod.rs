@@ -1,0 +1,25 @@
+//! Our own sides, the things that are measured: nodes and mailboxes over each transport, and the journal.
+//!
+//! Each is a [`Side`] like the floor beside it, of the same work on the same sizes.
+
+mod inbox;
+mod journal;
+mod node;
+mod requester;
+mod responder;
+
+pub(crate) use journal::journal;
+pub(crate) use node::Setup;
+pub(crate) use responder::Responder;
+
+use crate::error::Error;
+use crate::measure::Side;
+use crate::two_process::{Role, TwoProcesses, Work};
+use requester::Requester;
+
+/// Mailboxes in two processes.
+pub(crate) fn messages(setup: Setup, work: Work) -> Result<Box<dyn Side>, Error> {
+    let (role, size) = (Role::Mailboxes(setup.clone()), setup.size);
+    let side = TwoProcesses::start(role, work, size, |address| Requester::connect(&setup, address))?;
+    Ok(Box::new(side))
+}

@@ -1,0 +1,168 @@
+//! Our own sides run beside their floors, in two processes, and say what they found.
+
+mod program;
+
+use std::time::{Duration, Instant};
+
+use program::{bench, figure, measurements};
+
+fn check(bench: &str, transport: &str, wait: &str) {
+    let metric = match bench {
+        "latency" => "p50",
+        _ => "messages_per_second",
+    };
+    let figures = measurements(&[
+        bench,
+        "--transport",
+        transport,
+        "--wait",
+        wait,
+        "--count",
+        "3000",
+        "--rounds",
+        "3",
+    ]);
+    let (value, floor, ratio) = figure(&figures, bench, transport, 64, metric);
+    assert!(value > 0.0 && floor > 0.0, "{value} beside {floor}");
+    assert!((ratio - value / floor).abs() < 1e-9);
+}
+
+#[test]
+fn mailboxes_over_tcp_in_every_way_of_waiting() {
+    for wait in ["spin", "adaptive", "park"] {
+        check("latency", "tcp", wait);
+        check("throughput", "tcp", wait);
+    }
+}
+
+#[test]
+fn mailboxes_over_shm_in_every_way_of_waiting() {
+    for wait in ["spin", "adaptive", "park"] {
+        check("latency", "shm", wait);
+        check("throughput", "shm", wait);
+    }
+}
+
+#[test]
+fn sizes_from_the_smallest_to_the_largest() {
+    for transport in ["tcp", "shm"] {
+        for bench in ["latency", "throughput"] {
+            let figures = measurements(&[
+                bench,
+                "--transport",
+                transport,
+                "--size",
+                "8,1000,64KiB,16MiB",
+                "--count",
+                "9",
+                "--rounds",
+                "3",
+            ]);
+            for size in [8, 1000, 64 << 10, 16 << 20] {
+                figure(&figures, bench, transport, size, "cpu_ns_per_message");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_floor_may_have_another_size() {
+    let figures = measurements(&[
+        "latency",
+        "--transport",
+        "shm",
+        "--floor-size",
+        "80",
+        "--count",
+        "300",
+        "--rounds",
+        "3",
+    ]);
+    figure(&figures, "latency", "shm", 64, "p99.9");
+}
+
+#[test]
+fn the_smallest_ring_is_enough_for_small_messages() {
+    for transport in ["tcp", "shm"] {
+        let arguments = [
+            "throughput",
+            "--transport",
+            transport,
+            "--ring",
+            "4KiB",
+            "--count",
+            "20000",
+            "--rounds",
+            "3",
+        ];
+        figure(
+            &measurements(&arguments),
+            "throughput",
+            transport,
+            64,
+            "megabytes_per_second",
+        );
+    }
+}
+
+#[test]
+fn the_journal_beside_its_floor() {
+    for (mode, threads) in [("buffered", "1"), ("volatile", "1"), ("buffered", "3")] {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let dir = folder.path().to_str().expect("ASCII");
+        let figures = measurements(&[
+            "journal",
+            "--mode",
+            mode,
+            "--dir",
+            dir,
+            "--threads",
+            threads,
+            "--batch",
+            "2",
+            "--count",
+            "300",
+            "--rounds",
+            "3",
+        ]);
+        figure(&figures, "journal", mode, 256, "p50");
+        figure(&figures, "journal", mode, 256, "events_per_second");
+        let left = std::fs::read_dir(folder.path()).expect("still there").count();
+        assert_eq!(left, 0, "nothing stays behind");
+    }
+}
+
+#[test]
+fn a_mode_that_the_journal_does_not_have_is_named() {
+    let output = bench(&["journal", "--mode", "direct", "--count", "10"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    // Where the file system knows no O_DIRECT, the floor says so first.
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("direct"), "{said}");
+}
+
+/// What somebody sees who has just cloned this.
+#[test]
+fn without_arguments_there_are_rows_for_tcp_shm_and_a_journal_in_less_than_a_minute() {
+    let began = Instant::now();
+    let output = bench(&[]);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success(),
+        "{said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    for row in [
+        "latency tcp",
+        "throughput tcp",
+        "latency shm",
+        "throughput shm",
+        "journal buffered",
+    ] {
+        assert!(
+            said.lines().any(|line| line.starts_with(row)),
+            "no row `{row}` in\n{said}"
+        );
+    }
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+}
