@@ -5,6 +5,7 @@
 //! place of another one, to carry an acknowledgement, and to wake a sleeping receiver. [`Shm`] needs nothing but
 //! Linux. [`Rdma`] needs the cargo feature `verbs` when built, and libibverbs and a device when run; without them
 //! [`Rdma::new`] says what is missing.
+#![cfg_attr(doctest, doc = include_str!("../README.md"))]
 
 mod fabric;
 mod limits;

@@ -3,6 +3,7 @@
 //! [`Tcp`] is a [`Transport`] with the scheme `tcp` and addresses `host:port`: an IPv4 address, an IPv6 address in
 //! brackets, or a name. What goes over the wire is in `docs/PROTOCOL.md`. Nothing here starts a thread that stays,
 //! looks at a clock except for a caller's deadline, or blocks once the handshake is over.
+#![cfg_attr(doctest, doc = include_str!("../README.md"))]
 
 #![forbid(unsafe_code)]
 

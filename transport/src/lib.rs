@@ -1,6 +1,7 @@
 //! What every link of the cluster transport shares: mirrored rings, frames, sessions, nodes and mailboxes.
 //!
 //! Nothing in this crate opens a socket or a device: that is what a [`link::Transport`] is for.
+#![cfg_attr(doctest, doc = include_str!("../README.md"))]
 
 pub mod address;
 pub mod codec;
