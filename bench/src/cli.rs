@@ -51,6 +51,9 @@ pub(crate) enum Command {
     /// The other process of a bench
     #[command(name = tied::FAR_COMMAND, hide = true)]
     FarHalf,
+    /// The process with the accounts
+    #[command(name = tied::ACCOUNTS_COMMAND, hide = true)]
+    AccountsHost,
     /// A program that ends with this process's parent
     #[command(name = tied::TIED_COMMAND, hide = true)]
     Tied {
@@ -217,6 +220,9 @@ pub(crate) struct Accounts {
     /// Commands in the whole run
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), default_value = "20000")]
     pub(crate) count: u64,
+    /// Commands that are on their way at a time
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096), default_value = "16")]
+    pub(crate) in_flight: u32,
     /// Folder for the journal [default: a temporary one]
     #[arg(long, value_name = "FOLDER", env = "PMEM_DIR")]
     pub(crate) dir: Option<PathBuf>,

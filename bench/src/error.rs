@@ -4,6 +4,8 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::accounts::{Imbalance, WrongAnswer};
+
 /// Everything a bench can end with instead of figures.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -83,6 +85,27 @@ pub(crate) enum Error {
         "our journal has no mode {mode} of its own; `bench floor journal --mode {mode}` shows what it would be at best"
     )]
     NoSuchJournalMode { mode: &'static str },
+
+    #[error("the books do not balance: {0}")]
+    BooksDoNotBalance(Imbalance),
+
+    #[error("the books do not balance: {0}")]
+    WrongAnswer(WrongAnswer),
+
+    #[error("the accounts' process ended by itself; what it printed stands above")]
+    AccountsEnded,
+
+    #[error("the accounts were sent something that is no command; both processes must be the same build")]
+    NotACommand,
+
+    #[error("the client was sent something that is no answer; both processes must be the same build")]
+    NotAnAnswer,
+
+    #[error("event {position} of the accounts' journal is none that this program wrote")]
+    NotAnEvent { position: u64 },
+
+    #[error("{source}. The journal is kept in {dir}")]
+    JournalKept { source: Box<Error>, dir: PathBuf },
 
     #[error("a thread of the bench panicked; what it printed stands above")]
     ThreadPanicked,

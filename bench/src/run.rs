@@ -5,6 +5,7 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
+use crate::accounts;
 use crate::cli::{
     Accounts, Command, Device, Everything, Floor, Journal, Messages, Output, RING, Traffic, Transport,
 };
@@ -40,6 +41,7 @@ pub(crate) fn run(command: Command) -> Result<(), Error> {
         Command::Floor(Floor::Rdma(options)) => floors(Transport::Rdma, &options.traffic),
         Command::Floor(Floor::Journal(options)) => journal(&options, Sides::FloorAlone),
         Command::FarHalf => crate::two_process::serve(),
+        Command::AccountsHost => accounts::serve(),
         Command::Tied { program, arguments } => crate::tied::become_program(&program, &arguments),
     }
 }
@@ -145,10 +147,49 @@ fn journal(options: &Journal, sides: Sides) -> Result<(), Error> {
 }
 
 fn accounts(options: &Accounts) -> Result<(), Error> {
-    let _ = options;
-    Err(Error::NotBuilt {
-        what: "the accounts job",
-    })
+    let device = device_for(options.transport, &options.device)?;
+    let setup = ours::Setup::new(
+        options.transport,
+        accounts::MESSAGE_BYTES,
+        options.wait,
+        RING,
+        device,
+    )?;
+    let mut report = Report::begin(&options.output)?;
+    let folder = match &options.dir {
+        Some(dir) => folder_in(dir)?,
+        None => temporary_folder()?,
+    };
+    let job = accounts::Job {
+        setup,
+        dir: folder.path().to_owned(),
+        mode: options.mode,
+        accounts: options.accounts,
+        count: options.count,
+        in_flight: options.in_flight as usize,
+        kills: options.kill,
+    };
+    let subject = Subject {
+        bench: "accounts",
+        transport: options.transport.name().to_owned(),
+        size: accounts::COMMAND_BYTES,
+    };
+    progress(&subject);
+    let outturn = accounts::run(&job).map_err(|error| match error {
+        Error::BooksDoNotBalance(_) | Error::WrongAnswer(_) => Error::JournalKept {
+            source: Box::new(error),
+            dir: folder.keep(),
+        },
+        error => error,
+    })?;
+    report.add(subject.measurements(&outturn.figures, None))?;
+    report.table.note(format!(
+        "the books balance: {} commands answered, {} events in the journal ({}), each command once; \
+         {} kills, {} commands sent again; percentiles are of durable round trips, in full",
+        options.count, outturn.events, outturn.mode, options.kill, outturn.sent_again
+    ));
+    report.end();
+    Ok(())
 }
 
 /// Whether ours is measured too.
@@ -170,10 +211,7 @@ struct Link<'a> {
 impl Link<'_> {
     /// The device, for rdma.
     fn device(&self) -> Result<Option<String>, Error> {
-        match self.transport {
-            Transport::Rdma => machine::rdma_device(self.device.name.as_deref()).map(Some),
-            Transport::Tcp | Transport::Shm => Ok(None),
-        }
+        device_for(self.transport, self.device)
     }
 
     fn subject(&self, size: usize) -> Subject {
@@ -202,6 +240,14 @@ impl Link<'_> {
     }
 }
 
+/// The device, for rdma.
+fn device_for(transport: Transport, device: &Device) -> Result<Option<String>, Error> {
+    match transport {
+        Transport::Rdma => machine::rdma_device(device.name.as_deref()).map(Some),
+        Transport::Tcp | Transport::Shm => Ok(None),
+    }
+}
+
 fn bench_name(work: Work) -> &'static str {
     match work {
         Work::PingPong => "latency",
@@ -217,13 +263,15 @@ fn temporary_folder() -> Result<TempDir, Error> {
     if machine::in_memory(&folder) && Path::new(DISK).is_dir() {
         folder = DISK.into();
     }
+    folder_in(&folder)
+}
+
+/// A folder in `dir` that goes away with its handle.
+fn folder_in(dir: &Path) -> Result<TempDir, Error> {
     tempfile::Builder::new()
         .prefix("bench-")
-        .tempdir_in(&folder)
-        .map_err(doing(format!(
-            "making a temporary folder in {}",
-            folder.display()
-        )))
+        .tempdir_in(dir)
+        .map_err(doing(format!("making a temporary folder in {}", dir.display())))
 }
 
 /// A report in the making.

@@ -56,9 +56,7 @@ impl Client {
         let outcome = match self.books.decide(command) {
             Decision::Append(event) => {
                 self.books.apply(&event);
-                Outcome::Done {
-                    balance: event.balance,
-                }
+                event.outcome
             }
             Decision::Answer(outcome) => outcome,
         };
@@ -88,15 +86,17 @@ impl Client {
         }
     }
 
-    /// Every command whose answer was `Done`, with the balance it said.
-    pub(crate) fn acknowledged(&self) -> impl Iterator<Item = (u64, Amount)> {
+    /// Whether a command with this key was issued.
+    pub(crate) fn has_issued(&self, key: u64) -> bool {
+        self.expected.contains_key(&key)
+    }
+
+    /// Every command that was answered, with its outcome.
+    pub(crate) fn acknowledged(&self) -> impl Iterator<Item = (u64, Outcome)> {
         self.expected
             .iter()
             .filter(|(key, _)| !self.open.contains_key(key))
-            .filter_map(|(key, outcome)| match outcome {
-                Outcome::Done { balance } => Some((*key, *balance)),
-                Outcome::Refused { .. } => None,
-            })
+            .map(|(key, outcome)| (*key, *outcome))
     }
 
     /// SplitMix64 (Steele, Lea, Flood 2014): small, and the same everywhere.

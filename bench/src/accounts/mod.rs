@@ -1,21 +1,24 @@
 //! The real job: event-sourced accounts behind a mailbox, a client with its own idea of the books, and an audit
 //! of the journal against it.
 //!
-//! Nothing here knows how commands travel or where events are kept: the host decides and applies, the client
-//! issues and checks, the audit compares.
-#![cfg_attr(not(test), expect(dead_code, reason = "no nodes drive the job yet"))]
+//! Host, client and audit know neither how commands travel nor where events are kept: the host decides and applies,
+//! the client issues and checks, the audit compares. Around them are the process that has the accounts (`service`), and
+//! the run that starts it, kills it and compares the books.
 
 mod audit;
 mod client;
 mod host;
+mod process;
+mod run;
+mod service;
 mod wire;
 
-#[expect(unused_imports, reason = "no nodes drive the job yet")]
-pub(crate) use {
-    audit::{Imbalance, audit},
-    client::Client,
-    host::{Decision, Host},
-};
+use crate::error::{Error, failed};
+pub(crate) use audit::{Imbalance, audit};
+pub(crate) use client::{Client, WrongAnswer};
+pub(crate) use host::{Decision, Host};
+pub(crate) use run::{COMMAND_BYTES, Job, MESSAGE_BYTES, run};
+pub(crate) use service::serve;
 
 /// Money in its smallest unit.
 pub(crate) type Amount = u64;
@@ -44,12 +47,13 @@ impl Action {
     }
 }
 
-/// What has happened: a command that was carried out. This is what the journal holds.
+/// What has happened: a command was carried out, or refused. This is what the journal holds.
+///
+/// Refusals too: a client whose answer was lost asks again, and by then there may be enough in the account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Event {
     pub(crate) command: Command,
-    /// After the command.
-    pub(crate) balance: Amount,
+    pub(crate) outcome: Outcome,
 }
 
 /// What a client is told, and only after the event is durable.
@@ -57,4 +61,24 @@ pub(crate) struct Event {
 pub(crate) enum Outcome {
     Done { balance: Amount },
     Refused { balance: Amount },
+}
+
+impl Outcome {
+    /// What the account holds after it.
+    pub(crate) fn balance(self) -> Amount {
+        match self {
+            Outcome::Done { balance } | Outcome::Refused { balance } => balance,
+        }
+    }
+}
+
+/// The events of a journal, in order.
+fn recorded(mut replay: pmem_journal::Replay) -> impl Iterator<Item = Result<Event, Error>> {
+    std::iter::from_fn(move || match replay.next_event() {
+        Ok(None) => None,
+        Ok(Some(recorded)) => Some(Event::from_bytes(recorded.payload).ok_or(Error::NotAnEvent {
+            position: recorded.position,
+        })),
+        Err(error) => Some(Err(failed("reading the accounts' journal")(error))),
+    })
 }

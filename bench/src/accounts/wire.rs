@@ -2,15 +2,17 @@
 //!
 //! ```text
 //! command  0 key u64   8 amount u64   16 account u32   20 kind u8 (0 deposit, 1 withdraw)   21 zeroes   24
-//! event    0 command   24 balance u64   32
-//! answer   0 key u64   8 balance u64   16 kind u8 (0 done, 1 refused)   17 zeroes   24
+//! event    0 command   24 outcome   40
+//! answer   0 key u64   8 outcome   24
+//! outcome  0 balance u64   8 kind u8 (0 done, 1 refused)   9 zeroes   16
 //! ```
 
 use super::{Action, Command, Event, Outcome};
 
 pub(crate) const COMMAND: usize = 24;
-pub(crate) const EVENT: usize = 32;
-pub(crate) const ANSWER: usize = 24;
+pub(crate) const EVENT: usize = COMMAND + OUTCOME;
+pub(crate) const ANSWER: usize = 8 + OUTCOME;
+const OUTCOME: usize = 16;
 
 impl Command {
     pub(crate) fn to_bytes(self) -> [u8; COMMAND] {
@@ -48,7 +50,7 @@ impl Event {
     pub(crate) fn to_bytes(self) -> [u8; EVENT] {
         let mut bytes = [0; EVENT];
         bytes[..COMMAND].copy_from_slice(&self.command.to_bytes());
-        bytes[COMMAND..].copy_from_slice(&self.balance.to_le_bytes());
+        self.outcome.write(&mut bytes[COMMAND..]);
         bytes
     }
 
@@ -57,7 +59,7 @@ impl Event {
         let bytes: &[u8; EVENT] = bytes.try_into().ok()?;
         Some(Event {
             command: Command::from_bytes(&bytes[..COMMAND])?,
-            balance: long(bytes, COMMAND)?,
+            outcome: Outcome::read(&bytes[COMMAND..])?,
         })
     }
 }
@@ -65,27 +67,34 @@ impl Event {
 impl Outcome {
     /// The answer to command `key`.
     pub(crate) fn to_bytes(self, key: u64) -> [u8; ANSWER] {
-        let (kind, balance) = match self {
-            Outcome::Done { balance } => (0, balance),
-            Outcome::Refused { balance } => (1, balance),
-        };
         let mut bytes = [0; ANSWER];
         bytes[..8].copy_from_slice(&key.to_le_bytes());
-        bytes[8..16].copy_from_slice(&balance.to_le_bytes());
-        bytes[16] = kind;
+        self.write(&mut bytes[8..]);
         bytes
     }
 
     /// The command's key and its outcome; nothing where the bytes are no answer.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<(u64, Outcome)> {
         let bytes: &[u8; ANSWER] = bytes.try_into().ok()?;
-        let (key, balance) = (long(bytes, 0)?, long(bytes, 8)?);
-        let outcome = match bytes[16..] {
-            [0, 0, 0, 0, 0, 0, 0, 0] => Outcome::Done { balance },
-            [1, 0, 0, 0, 0, 0, 0, 0] => Outcome::Refused { balance },
-            _ => return None,
+        Some((long(bytes, 0)?, Outcome::read(&bytes[8..])?))
+    }
+
+    /// Into `OUTCOME` zeroes.
+    fn write(self, bytes: &mut [u8]) {
+        bytes[..8].copy_from_slice(&self.balance().to_le_bytes());
+        bytes[8] = match self {
+            Outcome::Done { .. } => 0,
+            Outcome::Refused { .. } => 1,
         };
-        Some((key, outcome))
+    }
+
+    fn read(bytes: &[u8]) -> Option<Outcome> {
+        let balance = long(bytes, 0)?;
+        match bytes[8..] {
+            [0, 0, 0, 0, 0, 0, 0, 0] => Some(Outcome::Done { balance }),
+            [1, 0, 0, 0, 0, 0, 0, 0] => Some(Outcome::Refused { balance }),
+            _ => None,
+        }
     }
 }
 
@@ -106,8 +115,10 @@ mod tests {
                 action,
             };
             assert_eq!(Command::from_bytes(&command.to_bytes()), Some(command));
-            let event = Event { command, balance: 99 };
-            assert_eq!(Event::from_bytes(&event.to_bytes()), Some(event));
+            for outcome in [Outcome::Done { balance: 98 }, Outcome::Refused { balance: 99 }] {
+                let event = Event { command, outcome };
+                assert_eq!(Event::from_bytes(&event.to_bytes()), Some(event));
+            }
         }
         for outcome in [Outcome::Done { balance: 5 }, Outcome::Refused { balance: 6 }] {
             assert_eq!(Outcome::from_bytes(&outcome.to_bytes(3)), Some((3, outcome)));

@@ -41,6 +41,16 @@ impl Laps {
         self.last = clock::ticks();
     }
 
+    /// Adds a duration that was measured elsewhere.
+    #[inline]
+    pub(crate) fn add(&mut self, ticks: u64) {
+        self.ticks[self.filled] = ticks;
+        self.filled += 1;
+        if self.filled == self.ticks.len() {
+            self.drain();
+        }
+    }
+
     /// Ends a lap and begins the next.
     #[inline]
     pub(crate) fn lap(&mut self) {

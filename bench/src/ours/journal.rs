@@ -22,13 +22,7 @@ const KIND: u16 = 1;
 
 /// The journal in `dir`, in a mode that its floor could be opened in.
 pub(crate) fn journal(dir: &Path, mode: Mode, shape: Shape) -> Result<Box<dyn Side>, Error> {
-    let mode = match mode {
-        Mode::Pmem => pmem_journal::Mode::Pmem,
-        Mode::Eadr => pmem_journal::Mode::Eadr,
-        Mode::Buffered => pmem_journal::Mode::Buffered,
-        Mode::Volatile => pmem_journal::Mode::Volatile,
-        Mode::Auto | Mode::Direct => return Err(Error::NoSuchJournalMode { mode: mode.name() }),
-    };
+    let mode = required_mode(mode)?.ok_or(Error::NoSuchJournalMode { mode: mode.name() })?;
     let side = Appends {
         dir: dir.to_owned(),
         mode,
@@ -39,6 +33,18 @@ pub(crate) fn journal(dir: &Path, mode: Mode, shape: Shape) -> Result<Box<dyn Si
     // Now, for a mode that is not to be had here is no matter of rounds.
     side.open()?;
     Ok(Box::new(side))
+}
+
+/// What the command line's mode asks of the journal; nothing where the journal is to choose.
+pub(crate) fn required_mode(mode: Mode) -> Result<Option<pmem_journal::Mode>, Error> {
+    Ok(Some(match mode {
+        Mode::Auto => return Ok(None),
+        Mode::Pmem => pmem_journal::Mode::Pmem,
+        Mode::Eadr => pmem_journal::Mode::Eadr,
+        Mode::Buffered => pmem_journal::Mode::Buffered,
+        Mode::Volatile => pmem_journal::Mode::Volatile,
+        Mode::Direct => return Err(Error::NoSuchJournalMode { mode: mode.name() }),
+    }))
 }
 
 struct Appends {

@@ -8,7 +8,8 @@ mod node;
 mod requester;
 mod responder;
 
-pub(crate) use journal::journal;
+pub(crate) use inbox::Inbox;
+pub(crate) use journal::{journal, required_mode};
 pub(crate) use node::Setup;
 pub(crate) use responder::Responder;
 

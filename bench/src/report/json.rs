@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use super::Measurement;
@@ -18,7 +19,14 @@ impl JsonLines {
         let Some(path) = path else {
             return Ok(JsonLines { file: None });
         };
-        let file = File::create(path).map_err(doing(format!("opening {} for --json", path.display())))?;
+        let opening = || doing(format!("opening {} for --json", path.display()));
+        // Opened anew, a file behind the standard output would lose what already stands in it.
+        let file = if is_standard_output(path) {
+            let own = std::io::stdout().as_fd().try_clone_to_owned();
+            File::from(own.map_err(opening())?)
+        } else {
+            File::create(path).map_err(opening())?
+        };
         Ok(JsonLines {
             file: Some((file, path.to_owned())),
         })
@@ -26,14 +34,9 @@ impl JsonLines {
 
     /// Whether the lines go where the table would go.
     pub(crate) fn to_standard_output(&self) -> bool {
-        self.file.as_ref().is_some_and(|(_, path)| {
-            [
-                Path::new("/dev/stdout"),
-                Path::new("/dev/fd/1"),
-                Path::new("/proc/self/fd/1"),
-            ]
-            .contains(&path.as_path())
-        })
+        self.file
+            .as_ref()
+            .is_some_and(|(_, path)| is_standard_output(path))
     }
 
     /// Writes a line for each measurement.
@@ -49,4 +52,10 @@ impl JsonLines {
         file.write_all(lines.as_bytes())
             .map_err(doing(format!("writing to {}", path.display())))
     }
+}
+
+fn is_standard_output(path: &Path) -> bool {
+    ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"]
+        .iter()
+        .any(|name| Path::new(name) == path)
 }

@@ -8,7 +8,7 @@ mod medium;
 use std::path::Path;
 use std::time::Instant;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::clock;
 use crate::error::Error;
@@ -16,7 +16,7 @@ use crate::measure::{Laps, Metric, RoundResult, Side, rates};
 use medium::Medium;
 
 /// How bytes become durable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Mode {
     /// The best that the folder allows: pmem, otherwise buffered.
