@@ -50,13 +50,18 @@ pub(crate) enum Command {
 
     /// The other process of a bench
     #[command(name = tied::FAR_COMMAND, hide = true)]
-    FarHalf,
+    FarHalf {
+        #[arg(long)]
+        core: Option<usize>,
+    },
     /// The process with the accounts
     #[command(name = tied::ACCOUNTS_COMMAND, hide = true)]
     AccountsHost,
     /// A program that ends with this process's parent
     #[command(name = tied::TIED_COMMAND, hide = true)]
     Tied {
+        #[arg(long)]
+        core: Option<usize>,
         program: String,
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
@@ -88,6 +93,8 @@ pub(crate) struct Everything {
     pub(crate) dir: Option<PathBuf>,
     #[arg(long, value_enum, default_value = "adaptive")]
     pub(crate) wait: Wait,
+    #[command(flatten)]
+    pub(crate) placement: Placement,
 }
 
 /// Options of the benches of messages.
@@ -123,11 +130,21 @@ pub(crate) struct Traffic {
     #[arg(long, value_enum, default_value = "adaptive")]
     pub(crate) wait: Wait,
     #[command(flatten)]
+    pub(crate) placement: Placement,
+    #[command(flatten)]
     pub(crate) extent: Extent,
     #[command(flatten)]
     pub(crate) device: Device,
     #[command(flatten)]
     pub(crate) output: Output,
+}
+
+/// Where the two processes run.
+#[derive(Debug, Args)]
+pub(crate) struct Placement {
+    /// Keep the two processes on two different cores, the first and the last that this one may use
+    #[arg(long)]
+    pub(crate) pin: bool,
 }
 
 /// How much is measured.

@@ -107,6 +107,12 @@ pub(crate) enum Error {
     #[error("{source}. The journal is kept in {dir}")]
     JournalKept { source: Box<Error>, dir: PathBuf },
 
+    #[error("--pin needs two cores, and this process may run on one only")]
+    OneCore,
+
+    #[error("there is no core {core}")]
+    NoSuchCore { core: usize },
+
     #[error("a thread of the bench panicked; what it printed stands above")]
     ThreadPanicked,
 
@@ -130,6 +136,8 @@ impl Error {
             | Error::ModeUnavailable { .. }
             | Error::NoSuchJournalMode { .. }
             | Error::NotBuilt { .. }
+            | Error::OneCore
+            | Error::NoSuchCore { .. }
             | Error::NotAChild => 2,
             _ => 1,
         }

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::cores;
 use crate::error::Error;
 
 /// Keeps cores from deep sleep while it lives, where this process may ask for that.
@@ -36,6 +37,8 @@ pub(crate) struct Watch {
     awake: AwakeCores,
     began: Option<Ticks>,
     own_began: f64,
+    /// Cores that this process may use, or might before it was pinned to one.
+    cores: usize,
 }
 
 /// Machine-wide CPU time, in clock ticks.
@@ -53,18 +56,22 @@ impl Watch {
             awake: AwakeCores::request(),
             began: Ticks::now(),
             own_began: own_seconds(),
+            cores: cores::available(),
         }
     }
 
     /// One line about the time since.
     pub(crate) fn describe(&self) -> String {
-        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+        let cores = self.cores;
         let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         let mut line = format!(
             "{cores} cores, Linux {}, {}",
             kernel.trim(),
             self.awake.describe()
         );
+        if let Some(cores) = cores::pinned() {
+            line += &format!("; processes pinned to cores {} and {}", cores.near, cores.far);
+        }
         if let (Some(began), Some(now)) = (self.began, Ticks::now()) {
             let total = now.total.saturating_sub(began.total).max(1) as f64;
             let own = (own_seconds() - self.own_began) * ticks_per_second();

@@ -6,6 +6,7 @@
 mod accounts;
 mod cli;
 mod clock;
+mod cores;
 mod error;
 mod floor;
 mod machine;

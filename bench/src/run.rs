@@ -7,8 +7,10 @@ use tempfile::TempDir;
 
 use crate::accounts;
 use crate::cli::{
-    Accounts, Command, Device, Everything, Floor, Journal, Messages, Output, RING, Traffic, Transport,
+    Accounts, Command, Device, Everything, Floor, Journal, Messages, Output, Placement, RING, Traffic,
+    Transport,
 };
+use crate::cores;
 use crate::error::{Error, doing};
 use crate::floor::journal::{JournalFloor, Mode, Shape};
 use crate::floor::perftest::Perftest;
@@ -40,14 +42,23 @@ pub(crate) fn run(command: Command) -> Result<(), Error> {
         Command::Floor(Floor::Shm(options)) => floors(Transport::Shm, &options.traffic),
         Command::Floor(Floor::Rdma(options)) => floors(Transport::Rdma, &options.traffic),
         Command::Floor(Floor::Journal(options)) => journal(&options, Sides::FloorAlone),
-        Command::FarHalf => crate::two_process::serve(),
+        Command::FarHalf { core } => core
+            .map_or(Ok(()), cores::obey)
+            .and_then(|()| crate::two_process::serve()),
         Command::AccountsHost => accounts::serve(),
-        Command::Tied { program, arguments } => crate::tied::become_program(&program, &arguments),
+        Command::Tied {
+            core,
+            program,
+            arguments,
+        } => core
+            .map_or(Ok(()), cores::obey)
+            .and_then(|()| crate::tied::become_program(&program, &arguments)),
     }
 }
 
 /// Everything that this machine can run; what it cannot run is a note, never the end of the rest.
 pub(crate) fn everything(options: &Everything) -> Result<(), Error> {
+    place(&options.placement)?;
     let mut report = Report::begin(&options.output)?;
     for transport in [Transport::Tcp, Transport::Shm, Transport::Rdma] {
         for work in [Work::PingPong, Work::Stream] {
@@ -97,6 +108,7 @@ fn messages(work: Work, options: &Messages) -> Result<(), Error> {
         ring: options.ring,
         device: &traffic.device,
     };
+    place(&traffic.placement)?;
     let mut report = Report::begin(&traffic.output)?;
     for &size in &traffic.size {
         let floor = link.floor(options.floor_size.unwrap_or(size))?;
@@ -112,6 +124,7 @@ fn messages(work: Work, options: &Messages) -> Result<(), Error> {
 }
 
 fn floors(transport: Transport, traffic: &Traffic) -> Result<(), Error> {
+    place(&traffic.placement)?;
     let mut report = Report::begin(&traffic.output)?;
     for &size in &traffic.size {
         for work in [Work::PingPong, Work::Stream] {
@@ -126,6 +139,14 @@ fn floors(transport: Transport, traffic: &Traffic) -> Result<(), Error> {
         }
     }
     report.end();
+    Ok(())
+}
+
+/// Before the first child is started.
+fn place(placement: &Placement) -> Result<(), Error> {
+    if placement.pin {
+        cores::pin_near_and_far()?;
+    }
     Ok(())
 }
 

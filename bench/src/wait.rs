@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::clock;
+use crate::cores;
 use crate::error::Error;
 
 /// Without progress for this long a bench gives up.
@@ -108,8 +109,8 @@ impl<'a> Idle<'a> {
 
 fn looks_between_yields() -> u32 {
     static LOOKS: OnceLock<u32> = OnceLock::new();
-    *LOOKS.get_or_init(|| match std::thread::available_parallelism() {
-        Ok(cores) if cores.get() == 1 => LOOKS_BETWEEN_YIELDS_ON_ONE_CORE,
+    *LOOKS.get_or_init(|| match cores::available() {
+        1 => LOOKS_BETWEEN_YIELDS_ON_ONE_CORE,
         _ => LOOKS_BETWEEN_YIELDS,
     })
 }

@@ -166,3 +166,33 @@ fn without_arguments_there_are_rows_for_tcp_shm_and_a_journal_in_less_than_a_min
     }
     assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
 }
+
+#[test]
+fn two_processes_can_be_kept_on_two_cores() {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let arguments = [
+        "latency",
+        "--transport",
+        "shm",
+        "--pin",
+        "--count",
+        "3000",
+        "--rounds",
+        "3",
+    ];
+    let output = bench(&arguments);
+    let (out, err) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    if cores == 1 {
+        assert_eq!(output.status.code(), Some(2));
+        assert!(err.contains("--pin needs two cores"), "{err}");
+    } else {
+        assert!(output.status.success(), "{err}");
+        assert!(
+            out.contains(&format!("{cores} cores")) && out.contains("pinned to cores"),
+            "{out}"
+        );
+    }
+}

@@ -10,6 +10,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Child, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::cores;
 use crate::error::{Error, doing};
 use crate::measure::{Figures, Metric, RoundResult, Side};
 use crate::tied;
@@ -66,7 +67,8 @@ impl Perftest {
         let (port, count, size) = (port.to_string(), count.to_string(), self.size.to_string());
         let mut arguments = vec!["-F", "-d", &self.device, "-p", &port, "-s", &size, "-n", &count];
         arguments.extend(host);
-        Running::start(self.program, &arguments)
+        let core = cores::pinned().map(|cores| if host.is_some() { cores.near } else { cores.far });
+        Running::start(self.program, &arguments, core)
     }
 }
 
@@ -196,7 +198,7 @@ struct Running {
 }
 
 impl Running {
-    fn start(program: &str, arguments: &[&str]) -> Result<Running, Error> {
+    fn start(program: &str, arguments: &[&str], core: Option<usize>) -> Result<Running, Error> {
         let output = tempfile::tempfile().map_err(doing("making a temporary file for perftest's output"))?;
         let handle = || {
             output
@@ -205,7 +207,9 @@ impl Running {
                 .map_err(doing("sharing a temporary file"))
         };
         let child = tied::this_program()?
-            .args([tied::TIED_COMMAND, "--", program])
+            .arg(tied::TIED_COMMAND)
+            .args(core.map(|core| format!("--core={core}")))
+            .args(["--", program])
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(handle()?)

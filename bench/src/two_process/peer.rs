@@ -8,6 +8,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use super::control::{FarReport, Plan, Role, ToFar, ToNear};
+use crate::cores;
 use crate::error::{Error, doing};
 use crate::tied;
 use crate::wait::{Gone, STALLED_AFTER};
@@ -26,8 +27,12 @@ pub(crate) struct Peer {
 impl Peer {
     /// Starts this very program again as a far half without a role yet.
     pub(crate) fn spawn() -> Result<Peer, Error> {
-        let mut child = tied::this_program()?
-            .arg(tied::FAR_COMMAND)
+        let mut command = tied::this_program()?;
+        command.arg(tied::FAR_COMMAND);
+        if let Some(cores) = cores::pinned() {
+            command.args(["--core", &cores.far.to_string()]);
+        }
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
