@@ -1,6 +1,6 @@
 //! Our journal, appending the same events as often as its floor.
 //!
-//! A journal keeps what it is given, so every so often a new one takes over, in a folder of its own that goes away
+//! A journal keeps what it is given, so when it has much a new one takes over, in a folder of its own that goes away
 //! with it; opening it is not part of the figures. Rotating its segments is.
 
 use std::path::{Path, PathBuf};
@@ -23,7 +23,8 @@ const KIND: u16 = 1;
 /// The journal in `dir`, in a mode that its floor could be opened in.
 pub(crate) fn journal(dir: &Path, mode: Mode, shape: Shape) -> Result<Box<dyn Side>, Error> {
     let mode = required_mode(mode)?.ok_or(Error::NoSuchJournalMode { mode: mode.name() })?;
-    let side = Appends {
+    let mut side = Appends {
+        opened: None,
         dir: dir.to_owned(),
         mode,
         shape,
@@ -31,7 +32,7 @@ pub(crate) fn journal(dir: &Path, mode: Mode, shape: Shape) -> Result<Box<dyn Si
         laps: (0..shape.threads).map(|_| Laps::new()).collect(),
     };
     // Now, for a mode that is not to be had here is no matter of rounds.
-    side.open()?;
+    side.opened = Some(side.open()?);
     Ok(Box::new(side))
 }
 
@@ -48,6 +49,8 @@ pub(crate) fn required_mode(mode: Mode) -> Result<Option<pmem_journal::Mode>, Er
 }
 
 struct Appends {
+    /// The journal in use, if it can take more.
+    opened: Option<Opened>,
     dir: PathBuf,
     mode: pmem_journal::Mode,
     shape: Shape,
@@ -59,6 +62,8 @@ struct Appends {
 /// An open journal, and then its folder.
 struct Opened {
     journal: pmem_journal::Journal,
+    /// Commits until the next one takes over.
+    left: u64,
     _folder: TempDir,
 }
 
@@ -73,8 +78,14 @@ impl Appends {
             pmem_journal::Journal::open_with(folder.path(), &options).map_err(failed("opening a journal"))?;
         Ok(Opened {
             journal,
+            left: (JOURNAL_BYTES / (self.at_once() * self.shape.size as u64)).max(1),
             _folder: folder,
         })
+    }
+
+    /// Events of a commit.
+    fn at_once(&self) -> u64 {
+        (self.shape.batch * self.shape.threads) as u64
     }
 
     /// Each thread appends so many batches.
@@ -124,17 +135,21 @@ impl Appends {
 
 impl Side for Appends {
     fn run_round(&mut self, count: u64) -> Result<RoundResult, Error> {
-        let at_once = (self.shape.batch * self.shape.threads) as u64;
+        let at_once = self.at_once();
         let commits = count.div_ceil(at_once);
-        let commits_of_a_journal = (JOURNAL_BYTES / (at_once * self.shape.size as u64)).max(1);
         let (mut left, mut elapsed, mut cpu_ns) = (commits, Duration::ZERO, 0);
         while left > 0 {
-            let now = left.min(commits_of_a_journal);
-            let opened = self.open()?;
+            let mut opened = match self.opened.take() {
+                Some(opened) => opened,
+                None => self.open()?,
+            };
+            let now = left.min(opened.left);
             let cpu_before = clock::cpu_ns();
             elapsed += self.append(&opened.journal, now)?;
             cpu_ns += clock::cpu_ns() - cpu_before;
             left -= now;
+            opened.left -= now;
+            self.opened = Some(opened).filter(|opened| opened.left > 0);
         }
         let done = commits * at_once;
         let mut figures = rates(Metric::EventsPerSecond, done, self.shape.size, elapsed, cpu_ns);

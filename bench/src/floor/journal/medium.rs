@@ -48,12 +48,9 @@ impl Medium {
                 })?;
                 Medium::Mapped(Mapped::new(memory, stretch, commit, mode == Mode::Pmem))
             }
-            Mode::Volatile => Medium::Mapped(Mapped::new(
-                SharedMemory::create(stretch)?,
-                stretch,
-                commit,
-                false,
-            )),
+            Mode::Volatile => {
+                Medium::Mapped(Mapped::new(SharedMemory::create(stretch)?, stretch, commit, true))
+            }
             Mode::Buffered => Medium::Filed(Filed::new(dir, OFlags::empty(), stretch, commit, 1)?),
             Mode::Direct => Medium::Filed(Filed::new(
                 dir,

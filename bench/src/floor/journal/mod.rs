@@ -29,7 +29,7 @@ pub(crate) enum Mode {
     Buffered,
     /// An ordinary file past the page cache: O_DIRECT and O_DSYNC.
     Direct,
-    /// Memory only; nothing is durable.
+    /// What pmem does, on ordinary memory: nothing is durable, and the code is measured without the medium.
     Volatile,
 }
 
