@@ -50,7 +50,7 @@ pub(crate) enum Error {
 
     #[error(
         "which RDMA device? Name one with --device or in SOFT_ROCE_DEVICE ({present}). \
-         `soft-roce-setup run -- bench …` runs a bench where there is one"
+         `soft-roce-setup run -- bench …` runs a bench where there is one; build it with `--features verbs`"
     )]
     DeviceNotNamed { present: String },
 

@@ -69,12 +69,19 @@ pub(crate) fn everything(options: &Everything) -> Result<(), Error> {
                 ring: RING,
                 device: &options.device,
             };
-            if let Err(error) = report.link(&link) {
-                report.table.note(format!(
+            match report.link(&link) {
+                Ok(()) => {}
+                Err(error @ (Error::DeviceNotNamed { .. } | Error::DeviceUnknown { .. })) => {
+                    report
+                        .table
+                        .note(format!("no rows for {}: {error}", transport.name()));
+                    break;
+                }
+                Err(error) => report.table.note(format!(
                     "no {} row for {}: {error}",
                     bench_name(work),
                     transport.name()
-                ));
+                )),
             }
         }
     }
