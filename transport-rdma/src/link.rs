@@ -175,8 +175,8 @@ impl<F: Inbound> LinkReceiver for Receiver<F> {
         // Also of a dead link: what the peer had acknowledged before need not be sent again.
         let mut changed = false;
         for lane in Lane::ALL {
-            let credit = self.fabric.credit(lane);
             let known = &mut lanes.credit[lane.index()];
+            let credit = self.fabric.credit(lane, *known);
             if credit > *known {
                 *known = credit;
                 changed = true;
@@ -188,7 +188,10 @@ impl<F: Inbound> LinkReceiver for Receiver<F> {
 
     fn arm(&mut self, lanes: &ReceiveLanes) -> Result<bool, LinkError> {
         self.fabric.arm(&|fabric| {
-            let no_credit = |lane: Lane| fabric.credit(lane) <= lanes.credit[lane.index()];
+            let no_credit = |lane: Lane| {
+                let known = lanes.credit[lane.index()];
+                fabric.credit(lane, known) <= known
+            };
             Lane::ALL.into_iter().all(no_credit) && lanes.rings.iter().all(ReceiveRing::is_empty)
         })
     }

@@ -50,8 +50,9 @@ pub(crate) trait Outbound: Send {
 
 /// The half that receives.
 pub(crate) trait Inbound: Send {
-    /// How far the peer says it has consumed a lane's send ring. Reads memory alone. Not to be believed.
-    fn credit(&self, lane: Lane) -> Position;
+    /// How far the peer says it has consumed a lane's send ring, or `known` where it says nothing else. Reads memory
+    /// alone. Not to be believed.
+    fn credit(&self, lane: Lane, known: Position) -> Position;
 
     /// Called by every poll: memory alone, except for what looks at the device and at the peer's life now and then.
     fn tend(&mut self) -> Result<(), LinkError>;

@@ -185,7 +185,7 @@ impl ShmInbound {
 
 impl Inbound for ShmInbound {
     #[inline]
-    fn credit(&self, lane: Lane) -> Position {
+    fn credit(&self, lane: Lane, _: Position) -> Position {
         self.cells[lane.index()].word(0).load(Ordering::Acquire)
     }
 

@@ -52,7 +52,7 @@ impl Outbound for VerbsOutbound {
         }
         let mut queue = self.connection.send_queue();
         // Read under the lock: see `notify`.
-        let notify = self.connection.peer_notify();
+        let notify = self.connection.peer_notify(queue.obeyed());
         let taken = queue.post(requests.iter().copied().map(Write::Link), notify)?;
         if taken == requests.len() {
             return Ok(taken);
@@ -127,12 +127,9 @@ impl VerbsInbound {
 
     /// Keeps to what the peer wants of us. False when there was no room to confirm it; a later poll tries again.
     fn obey(&mut self) -> Result<bool, LinkError> {
-        let Some(wish) = self.connection.peer_notify() else {
+        let Some(wish) = self.connection.peer_notify(self.notify.obeyed) else {
             return Ok(true);
         };
-        if wish == self.notify.obeyed {
-            return Ok(true);
-        }
         let Some(mut queue) = self.connection.try_send_queue() else {
             return Ok(false);
         };
@@ -158,7 +155,7 @@ impl VerbsInbound {
         let Some(mut queue) = self.connection.try_send_queue() else {
             return Ok(false);
         };
-        let peer = self.connection.peer_notify();
+        let peer = self.connection.peer_notify(queue.obeyed());
         if queue.post([Write::Notify(self.notify.wish())].into_iter(), peer)? == 0 {
             return Ok(false);
         }
@@ -198,8 +195,8 @@ impl VerbsInbound {
 
 impl Inbound for VerbsInbound {
     #[inline]
-    fn credit(&self, lane: Lane) -> Position {
-        self.connection.credit(lane).unwrap_or(0)
+    fn credit(&self, lane: Lane, known: Position) -> Position {
+        self.connection.credit(lane, known).unwrap_or(known)
     }
 
     fn tend(&mut self) -> Result<(), LinkError> {

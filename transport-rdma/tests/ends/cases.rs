@@ -274,6 +274,7 @@ pub(crate) fn a_killed_peer_is_noticed(transport: &dyn Transport, address: &str,
         };
         let noticed = killed.elapsed();
         child.wait().unwrap();
+        println!("noticed after {noticed:?}: {error}");
         assert!(
             matches!(error, LinkError::Closed | LinkError::Device(_)),
             "{error}"

@@ -299,16 +299,16 @@ impl Connection {
         self.blocked.load(Ordering::Relaxed)
     }
 
-    /// What the peer has acknowledged of a lane; `None` while its cell does not hold together.
+    /// What the peer has acknowledged of a lane, if that is something else than `known`.
     #[inline]
-    pub(crate) fn credit(&self, lane: Lane) -> Option<u64> {
-        cell::read(self.cells.memory(), lane.index() * CELL)
+    pub(crate) fn credit(&self, lane: Lane, known: u64) -> Option<u64> {
+        cell::changed(self.cells.memory(), lane.index() * CELL, known)
     }
 
-    /// What the peer last said of whether it wants to be woken.
+    /// What the peer last said of whether it wants to be woken, if that is something else than `known`.
     #[inline]
-    pub(crate) fn peer_notify(&self) -> Option<u32> {
-        cell::read(self.cells.memory(), NOTIFY * CELL).map(|value| value as u32)
+    pub(crate) fn peer_notify(&self, known: u32) -> Option<u32> {
+        cell::changed(self.cells.memory(), NOTIFY * CELL, u64::from(known)).map(|value| value as u32)
     }
 
     /// Asks for an event when work requests complete.
