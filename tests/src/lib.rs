@@ -1,4 +1,10 @@
 //! What only the whole can show: two processes, kills, soft-RoCE and DAX. The tests are in `tests/`; this library
 //! holds what they share.
 
+pub mod audit;
 pub mod proxy;
+
+/// The example of the repository's README.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;

@@ -1,17 +1,14 @@
 //! Sessions over TCP links that are cut, fall silent, and come back: nothing lost, doubled or reordered.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
+use tests::audit::{PATIENCE, audited, eventually, resumed};
 use tests::proxy::Proxy;
-use transport::{Address, Ended, Event, Mailbox, MailboxOptions, Node, Peer, Timing};
+use transport::{Ended, Event, MailboxOptions, Node, Timing};
 use transport_tcp::Tcp;
 
 const SECRET: &[u8] = b"links that die, a shared secret";
-const PATIENCE: Duration = Duration::from_secs(60);
 const TIMING: Timing = Timing {
     heartbeat: Duration::from_millis(100),
     silence: Duration::from_millis(600),
@@ -37,72 +34,6 @@ fn proxy_to(address: &str) -> Proxy {
 
 fn url(proxy: &Proxy) -> String {
     format!("tcp://{}", proxy.address())
-}
-
-/// Sends numbers until told to stop; returns how many.
-fn keep_sending(address: Address, stop: Arc<AtomicBool>) -> thread::JoinHandle<u64> {
-    thread::spawn(move || {
-        let mut next = 0u64;
-        while !stop.load(Ordering::Relaxed) {
-            let mut message = vec![0; 8 + next as usize % 200];
-            message[..8].copy_from_slice(&next.to_le_bytes());
-            address.send(&message).unwrap();
-            next += 1;
-        }
-        next
-    })
-}
-
-/// Takes numbers in order until told how many there were.
-fn keep_checking(mut inbox: Mailbox, total: std::sync::mpsc::Receiver<u64>) -> thread::JoinHandle<()> {
-    thread::spawn(move || {
-        let mut next = 0u64;
-        let mut last = None;
-        let start = Instant::now();
-        while last != Some(next) {
-            last = last.or_else(|| total.try_recv().ok());
-            if let Some(message) = inbox.recv_timeout(Duration::from_millis(50)).unwrap() {
-                assert_eq!(
-                    u64::from_le_bytes(message.payload[..8].try_into().unwrap()),
-                    next,
-                    "out of order"
-                );
-                next += 1;
-            }
-            assert!(
-                start.elapsed() < PATIENCE,
-                "{next} messages in time, {last:?} sent"
-            );
-        }
-        assert!(
-            inbox.recv_timeout(Duration::from_millis(100)).unwrap().is_none(),
-            "a message too many"
-        );
-    })
-}
-
-/// Runs `drill` while numbers flow from `a` to `b`, then checks that each arrived once and in order.
-fn audited(b: &Node, to_b: &Peer, drill: impl FnOnce()) -> u64 {
-    let inbox = b.mailbox("inbox", MailboxOptions::default()).unwrap();
-    let address = to_b.address("inbox").unwrap();
-    let (tell, total) = std::sync::mpsc::channel();
-    let checking = keep_checking(inbox, total);
-    let stop = Arc::new(AtomicBool::new(false));
-    let sending = keep_sending(address, stop.clone());
-    drill();
-    stop.store(true, Ordering::Relaxed);
-    let sent = sending.join().unwrap();
-    tell.send(sent).unwrap();
-    checking.join().unwrap();
-    sent
-}
-
-fn eventually(what: &str, condition: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < PATIENCE, "not in time: {what}");
-        thread::sleep(Duration::from_millis(1));
-    }
 }
 
 #[test]
@@ -168,10 +99,6 @@ fn a_session_moves_to_its_other_address_and_returns_when_the_better_one_is_back(
             );
         }
     });
-}
-
-fn resumed(events: &std::sync::mpsc::Receiver<Event>) {
-    while !matches!(events.recv_timeout(PATIENCE).unwrap(), Event::Resumed { .. }) {}
 }
 
 #[test]

@@ -4,7 +4,6 @@
 //! brackets, or a name. What goes over the wire is in `docs/PROTOCOL.md`. Nothing here starts a thread that stays,
 //! looks at a clock except for a caller's deadline, or blocks once the handshake is over.
 #![cfg_attr(doctest, doc = include_str!("../README.md"))]
-
 #![forbid(unsafe_code)]
 
 mod address;

@@ -30,11 +30,11 @@ pub trait Harness: Send + Sync {
 /// A case of the suite.
 pub type Case = fn(&dyn Harness);
 
-/// Makes one `#[test]` of every case: `conformance_tests!(MyHarness);`, with attributes for each test if any are given
-/// first, as in `conformance_tests!(#[ignore = "needs a device"] MyHarness);`.
+/// Makes one `#[test]` of every case: `conformance_tests!(MyHarness);`, with attributes for each test if any are
+/// given, as in `conformance_tests!(MyHarness, #[ignore = "needs a device"]);`.
 #[macro_export]
 macro_rules! conformance_tests {
-    ($(#[$attribute:meta])* $harness:expr) => {
+    ($harness:expr $(, #[$attribute:meta])*) => {
         $crate::conformance_tests!(@each [$(#[$attribute])*] $harness;
             messages_of_every_size_arrive_in_order
             both_directions_at_once_with_small_rings
