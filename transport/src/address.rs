@@ -131,6 +131,7 @@ impl Route {
 
     fn give_credit_back(&self) {
         self.sent.fetch_sub(1, Ordering::Relaxed);
+        self.room.wake_all();
     }
 
     /// Takes credit and a slot. `None` when the mailbox's policy drops the message.

@@ -94,10 +94,9 @@ impl<'b> Reader<'b> {
     /// A u8 length and as many bytes of UTF-8.
     pub fn text(&mut self, field: &'static str) -> Result<String, DecodeError> {
         let len = usize::from(self.u8()?);
-        let bytes = self.bytes(len)?;
-        Ok(std::str::from_utf8(bytes)
-            .map_err(|_| DecodeError::NotText { field })?
-            .to_owned())
+        // Copied before it is checked: a peer that shares the memory may write to it in between.
+        let bytes = self.bytes(len)?.to_vec();
+        String::from_utf8(bytes).map_err(|_| DecodeError::NotText { field })
     }
 
     /// A u16 length and as many bytes.

@@ -492,6 +492,26 @@ pub fn a_permit_dropped_gives_its_room_back(harness: &dyn Harness) {
     permit.send();
     assert!(address.try_reserve(4).is_err());
     assert_eq!(take(&mut inbox), b"kept");
+    // A sender that waits for the room is woken when the permit is dropped.
+    let permit = loop {
+        match address.try_reserve(4) {
+            Ok(permit) => break permit,
+            Err(_) => thread::sleep(Duration::from_millis(1)),
+        }
+    };
+    let waiting = thread::spawn({
+        let address = address.clone();
+        move || address.send_timeout(b"kept", None, PATIENCE)
+    });
+    thread::sleep(Duration::from_millis(50));
+    let dropped = Instant::now();
+    drop(permit);
+    waiting.join().unwrap().unwrap();
+    assert!(
+        dropped.elapsed() < PATIENCE / 2,
+        "the waiting sender was not woken"
+    );
+    assert_eq!(take(&mut inbox), b"kept");
     nothing_more(&mut inbox);
 }
 

@@ -13,7 +13,7 @@ use crate::frame::Integrity;
 use crate::handshake::{self, Agreement, Answering, Dialing, HandshakeError, Refusal, Wanted};
 use crate::link::{LinkError, LinkMemory, TransportError, Wire};
 use crate::node::{NodeError, NodeInner, find_transport};
-use crate::peer::{NewSession, PeerInner};
+use crate::peer::{NewSession, PeerInner, Suspension};
 use crate::session::Ended;
 use crate::wait::lock;
 
@@ -238,48 +238,60 @@ fn is_over(peer: &PeerInner) -> bool {
 /// Where a session runs over a link that is not the best it may use, tries the better ones now and then, on a thread
 /// of its own that ends when the best carries the session, or the session is over.
 fn look_for_better(peer: &Arc<PeerInner>) {
-    if peer.dialled_at.load(Ordering::Acquire) == 0 {
+    let best = |peer: &PeerInner| peer.dialled_at.load(Ordering::Acquire) == 0;
+    if best(peer) || peer.is_shared() || peer.looking.swap(true, Ordering::AcqRel) {
         return;
     }
     let looking = thread::Builder::new().name("better link".into()).spawn({
         let peer = peer.clone();
         move || {
-            loop {
+            while !is_over(&peer) && !best(&peer) {
                 thread::sleep(peer.node.timing().better_link);
                 let one_at_a_time = lock(&peer.dialling);
-                // Without a link, somebody is dialling already, and looks for better ones afterwards.
+                // Without a link, somebody is about to dial, the best address first.
                 if is_over(&peer) || !peer.is_connected() {
-                    return;
+                    continue;
                 }
-                let better = 0..peer.dialled_at.load(Ordering::Acquire);
-                if better.into_iter().any(|at| try_resume(&peer, at).is_ok()) {
-                    drop(one_at_a_time);
-                    return look_for_better(&peer);
+                let mut better = 0..peer.dialled_at.load(Ordering::Acquire);
+                let found = better.any(|at| try_resume(&peer, at).is_ok());
+                drop(one_at_a_time);
+                if !found && !peer.is_connected() {
+                    resume(&peer);
                 }
-                if !peer.is_connected() {
-                    drop(one_at_a_time);
-                    return resume(&peer);
-                }
+            }
+            peer.looking.store(false, Ordering::Release);
+            // Whoever moved to a lesser link just now saw this thread still looking.
+            if !is_over(&peer) {
+                look_for_better(&peer);
             }
         }
     });
     if let Err(error) = looking {
+        peer.looking.store(false, Ordering::Release);
         tracing::warn!(%error, "no thread to look for a better link");
     }
+}
+
+/// How long one attempt at one of the session's addresses may take, so that each is tried within the resume window.
+fn patience(peer: &PeerInner) -> Duration {
+    const SHORTEST: Duration = Duration::from_millis(500);
+    let attempts = 2 * peer.dialled.len().max(1) as u32;
+    (peer.node.timing().resume_window / attempts).clamp(SHORTEST, PATIENCE)
 }
 
 /// Changes the session to a link dialled at one of its addresses. The old link, if there still is one, is given up
 /// only when the new one has got as far as the device and the peer's socket.
 fn try_resume(peer: &Arc<PeerInner>, at: usize) -> Result<(), ConnectError> {
     let node = &peer.node;
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + patience(peer);
     let (transport, rest) = find_transport(&node.transports, &peer.dialled[at])?;
     let mut wire = transport.dial(rest, deadline)?;
     let name = wire.peer();
     let own_offer = wire.offer(&peer.memory.receive).named(&name)?;
+    let suspension = peer.suspend();
     let wanted = Wanted::Resume {
         session: peer.session_id,
-        consumed: peer.suspend(),
+        consumed: suspension.consumed,
     };
     let (mut dialing, hello) = Dialing::start(&node.secret, &node.identity, wanted).named(&name)?;
     wire.send(&hello, deadline).named(&name)?;
@@ -297,16 +309,17 @@ fn try_resume(peer: &Arc<PeerInner>, at: usize) -> Result<(), ConnectError> {
     wire.send(&dialing.start_message(), deadline).named(&name)?;
     let link = wire.link(&peer.memory, &offer, from).named(&name)?;
     peer.dialled_at.store(at, Ordering::Release);
-    finish_resume(peer, transport.scheme(), link, from)
+    finish_resume(peer, &suspension, transport.scheme(), link, from)
 }
 
 fn finish_resume(
     peer: &Arc<PeerInner>,
+    suspension: &Suspension,
     scheme: &str,
     link: crate::link::Link,
     from: [u64; crate::lane::LANES],
 ) -> Result<(), ConnectError> {
-    if let Err(violation) = peer.resume(scheme, link, from) {
+    if let Err(violation) = peer.resume(suspension, scheme, link, from) {
         let mut receive = peer.receive_side();
         peer.end(&mut receive, Ended::Violation(violation));
     }
@@ -381,6 +394,7 @@ fn converse(
                 .find(|peer| {
                     peer.session_id == session
                         && peer.dialled.is_empty()
+                        && !peer.is_shared()
                         && peer.identity.node == answering.peer().node
                         && peer.identity.incarnation == answering.peer().incarnation
                 })
@@ -414,15 +428,15 @@ fn converse(
     match session {
         Some(peer) => {
             // Known now: only from here on may the old link be touched.
-            let consumed = peer.suspend();
+            let suspension = peer.suspend();
             let offer = wire.offer(&peer.memory.receive).named(name)?;
-            wire.send(&answering.ready(&offer, &consumed), deadline)
+            wire.send(&answering.ready(&offer, &suspension.consumed), deadline)
                 .named(name)?;
             answering
                 .started(&wire.receive(deadline).named(name)?)
                 .named(name)?;
             let link = wire.link(&peer.memory, &their_offer, from).named(name)?;
-            finish_resume(&peer, scheme, link, from)
+            finish_resume(&peer, &suspension, scheme, link, from)
         }
         None => {
             let receive = wire.receive_memory(&node.identity.sizes).named(name)?;

@@ -429,9 +429,10 @@ impl Node {
 
     /// Closes every session in good order, waiting for `timeout` in all at most, then the node.
     pub fn shutdown(self, timeout: Duration) {
-        let deadline = Instant::now() + timeout;
+        let deadline = Instant::now().checked_add(timeout);
         for peer in self.peers() {
-            peer.close(deadline.saturating_duration_since(Instant::now()));
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            peer.close(left.unwrap_or(timeout));
         }
     }
 }
@@ -605,6 +606,10 @@ impl NodeInner {
         loop {
             if let Poll::Ready(value) = attempt(&waker) {
                 return Some(value);
+            }
+            // Also under traffic that is not what is waited for.
+            if passed() {
+                return None;
             }
             match self.try_drive() {
                 Some(mut driver) => {

@@ -136,6 +136,15 @@ pub(crate) struct Receive {
     credited: [Position; LANES],
     /// The peer has said goodbye: it waits for acknowledgements, and its link may go at any time.
     leaving: bool,
+    /// Counts the suspensions: only the latest may be resumed.
+    suspensions: u64,
+}
+
+/// A session without a link: what the peer may be told, and what makes sure that it is still true at the resumption.
+pub(crate) struct Suspension {
+    number: u64,
+    /// Consumed of the peer's rings, by lane.
+    pub(crate) consumed: [Position; LANES],
 }
 
 enum Resolving {
@@ -161,6 +170,8 @@ pub(crate) struct PeerInner {
     pub(crate) dialled: Vec<String>,
     /// Which of those addresses the link was dialled at.
     pub(crate) dialled_at: AtomicUsize,
+    /// A thread looks for a better link.
+    pub(crate) looking: AtomicBool,
     /// Held by the thread that dials for this session.
     pub(crate) dialling: Mutex<()>,
     pub(crate) memory: LinkMemory,
@@ -219,6 +230,12 @@ impl PeerInner {
             scheme,
             link,
         } = new;
+        // Where both ends map the rings, a frame is whole when its first word is there.
+        let integrity = if cells.is_some() {
+            Integrity::None
+        } else {
+            integrity
+        };
         let send = SendLanes::new(
             crate::link::SendMemory {
                 rings: memory.send.clone(),
@@ -237,6 +254,7 @@ impl PeerInner {
             session_id,
             dialled,
             dialled_at: AtomicUsize::new(dialled_at),
+            looking: AtomicBool::new(false),
             dialling: Mutex::new(()),
             memory,
             send,
@@ -248,6 +266,7 @@ impl PeerInner {
                 acknowledged: [0; LANES],
                 credited: [0; LANES],
                 leaving: false,
+                suspensions: 0,
             }),
             room: WaitList::default(),
             gate: Mutex::new(Some(link.sender)),
@@ -274,6 +293,11 @@ impl PeerInner {
 
     pub(crate) fn ended(&self) -> Option<Ended> {
         self.ended.get().cloned()
+    }
+
+    /// Whether the rings are shared with the peer's process, so that no other link can carry them.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.doorbell.get().is_some()
     }
 
     pub(crate) fn is_connected(&self) -> bool {
@@ -435,7 +459,8 @@ impl PeerInner {
         }
         let due = receive.leaving;
         self.acknowledge(&mut receive, due);
-        handed == Ok(true)
+        // A part of a frame is progress too: the rest may be there already, and nothing would tell of it again.
+        moved || handed == Ok(true)
     }
 
     /// Arms the link for a sleep of the driver.
@@ -531,7 +556,7 @@ impl PeerInner {
     }
 
     /// Stops receiving and says what has been consumed so far: the first half of a change of link.
-    pub(crate) fn suspend(self: &Arc<Self>) -> [Position; LANES] {
+    pub(crate) fn suspend(self: &Arc<Self>) -> Suspension {
         let mut receive = self.receive_side();
         let receive = &mut *receive;
         *lock(&self.gate) = None;
@@ -540,20 +565,30 @@ impl PeerInner {
         }
         self.failed.store(false, Ordering::Release);
         lock(&self.failure).take();
-        receive.lanes.rings.each_mut().map(|ring| {
+        receive.suspensions += 1;
+        let consumed = receive.lanes.rings.each_mut().map(|ring| {
             ring.forget_unconsumed();
             ring.consumed()
-        })
+        });
+        Suspension {
+            number: receive.suspensions,
+            consumed,
+        }
     }
 
-    /// Goes on over another link: the second half. False when the session is over.
+    /// Goes on over another link: the second half. False when the session is over, or has been suspended again since:
+    /// then the peer was told positions that no longer hold, and this link is not to be used.
     pub(crate) fn resume(
         &self,
+        suspension: &Suspension,
         scheme: &str,
         link: Link,
         peer_consumed: [Position; LANES],
     ) -> Result<bool, String> {
         let mut receive = self.receive_side();
+        if receive.suspensions != suspension.number || receive.link.is_some() {
+            return Ok(false);
+        }
         for lane in Lane::ALL {
             let (ring, position) = (self.send.ring(lane), peer_consumed[lane.index()]);
             if !ring.is_boundary(position) {

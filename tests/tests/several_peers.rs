@@ -1,0 +1,49 @@
+//! Several peers of one node: what one sends is not held up because there are others.
+
+use std::time::{Duration, Instant};
+
+use transport::{Address, Mailbox, MailboxOptions, Node};
+use transport_tcp::Tcp;
+
+const SECRET: &[u8] = b"several peers, a shared secret";
+
+fn exchange(to_hub: &Address, hub: &mut Mailbox, message: &[u8]) -> Duration {
+    let start = Instant::now();
+    to_hub.send(message).unwrap();
+    let received = hub
+        .recv_timeout(Duration::from_secs(10))
+        .unwrap()
+        .expect("in time");
+    assert_eq!(received.payload.len(), message.len());
+    start.elapsed()
+}
+
+#[test]
+fn a_message_that_arrives_in_pieces_is_not_left_half_read_when_there_are_many_peers() {
+    let node = |name: &str| Node::builder(name).secret(SECRET).transport(Tcp::new());
+    let hub = node("hub").listen("tcp://127.0.0.1:0").start().unwrap();
+    let mut inbox = hub.mailbox("inbox", MailboxOptions::default()).unwrap();
+    let peers: Vec<Node> = (0..4)
+        .map(|index| node(&format!("peer {index}")).start().unwrap())
+        .collect();
+    let addresses: Vec<Address> = peers
+        .iter()
+        .map(|peer| {
+            peer.connect(&hub.addresses()[0])
+                .unwrap()
+                .address("inbox")
+                .unwrap()
+        })
+        .collect();
+    // Longer than what one read takes, so that it comes in several.
+    let message = vec![7; 60_000];
+    let mut took: Vec<Duration> = (0..40)
+        .map(|round| exchange(&addresses[round % addresses.len()], &mut inbox, &message))
+        .collect();
+    took.sort();
+    assert!(
+        took[took.len() / 2] < Duration::from_millis(60),
+        "median {:?}",
+        took[took.len() / 2]
+    );
+}
