@@ -126,6 +126,7 @@ fn relink(one: &mut End, other: &mut End, seed: u64, capacity: usize, cut: usize
             ring.release(position).unwrap();
         }
         for ring in &mut end.receive.rings {
+            ring.forget_unconsumed();
             ring.resume(Arrival::Counted);
         }
     }
