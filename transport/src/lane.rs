@@ -14,7 +14,7 @@ pub enum Lane {
     Control = 0,
     /// Messages that fit one frame.
     Ordinary = 1,
-    /// Messages that travel in chunks.
+    /// Reserved for messages longer than a frame; no version uses it yet.
     Large = 2,
 }
 

@@ -54,7 +54,7 @@ impl Overflow {
 pub struct MailboxOptions {
     /// Messages held for each sending node. 1 to 1,048,576; default 1,024.
     pub capacity: u32,
-    /// Longest message in bytes. Default 64 KiB. Messages that do not fit one frame travel in chunks.
+    /// Longest message in bytes. Default 64 KiB, or what a frame of the node's ordinary ring holds, if that is less.
     pub max_message: u32,
     /// What happens when it is full. Default [`Overflow::Wait`].
     pub overflow: Overflow,
