@@ -68,6 +68,9 @@ pub enum NodeError {
     /// The ring sizes are not allowed.
     #[error("ring sizes {0:?}: each must be a power of two from 4 KiB to 1 GiB")]
     BadRingSizes(LaneSizes),
+    /// The times are not allowed.
+    #[error("times {0:?}: each must be 1 ms to 24 h, and the silence at least twice the heartbeat")]
+    BadTiming(Timing),
     /// The mailbox's bounds are not allowed.
     #[error("mailbox capacity {capacity}: 1 to {MAX_CAPACITY} are allowed")]
     BadCapacity {
@@ -178,6 +181,9 @@ impl NodeBuilder {
         check_name("cluster name", &self.cluster)?;
         if !self.sizes.are_valid() {
             return Err(NodeError::BadRingSizes(self.sizes));
+        }
+        if !self.timing.is_valid() {
+            return Err(NodeError::BadTiming(self.timing));
         }
         let secret = self
             .secret

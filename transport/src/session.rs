@@ -19,6 +19,20 @@ pub struct Timing {
     pub better_link: Duration,
 }
 
+impl Timing {
+    /// The shortest and the longest of any of the times.
+    pub const LIMITS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(24 * 3600));
+
+    /// Whether every time is within the limits and the silence is at least twice the heartbeat.
+    pub fn is_valid(&self) -> bool {
+        let (shortest, longest) = Timing::LIMITS;
+        [self.heartbeat, self.silence, self.resume_window, self.better_link]
+            .iter()
+            .all(|time| (shortest..=longest).contains(time))
+            && self.silence >= self.heartbeat * 2
+    }
+}
+
 impl Default for Timing {
     fn default() -> Timing {
         Timing {
@@ -177,6 +191,19 @@ mod tests {
         resume_window: Duration::from_millis(100),
         better_link: Duration::from_millis(10),
     };
+
+    #[test]
+    fn times_that_would_spin_overflow_or_drop_a_live_peer_are_not_valid() {
+        assert!(Timing::default().is_valid() && TIMING.is_valid());
+        let changed = |change: fn(&mut Timing)| {
+            let mut timing = TIMING;
+            change(&mut timing);
+            timing.is_valid()
+        };
+        assert!(!changed(|timing| timing.heartbeat = Duration::ZERO));
+        assert!(!changed(|timing| timing.resume_window = Duration::MAX));
+        assert!(!changed(|timing| timing.silence = timing.heartbeat));
+    }
 
     #[test]
     fn beats_at_its_interval_and_gives_up_a_silent_link_at_its_deadline() {
