@@ -69,7 +69,7 @@ pub enum NodeError {
     #[error("ring sizes {0:?}: each must be a power of two from 4 KiB to 1 GiB")]
     BadRingSizes(LaneSizes),
     /// The times are not allowed.
-    #[error("times {0:?}: each must be 1 ms to 24 h, and the silence at least twice the heartbeat")]
+    #[error("times {0:?}: each must be 1 ms to 30 days, and the silence at least twice the heartbeat")]
     BadTiming(Timing),
     /// The mailbox's bounds are not allowed.
     #[error("mailbox capacity {capacity}: 1 to {MAX_CAPACITY} are allowed")]

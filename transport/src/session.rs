@@ -21,7 +21,7 @@ pub struct Timing {
 
 impl Timing {
     /// The shortest and the longest of any of the times.
-    pub const LIMITS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(24 * 3600));
+    pub const LIMITS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(30 * 24 * 3600));
 
     /// Whether every time is within the limits and the silence is at least twice the heartbeat.
     pub fn is_valid(&self) -> bool {
