@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
+use crate::codec::Reader;
 use crate::dead_letter::{DeadLetter, Reason};
 use crate::frame::Kind;
 use crate::lane::Lane;
@@ -22,6 +23,14 @@ pub const FLAG_CORRELATION: u8 = 1;
 /// Bytes of the extension that the flags announce.
 pub(crate) const fn extension_len(correlation: Option<u64>) -> usize {
     if correlation.is_some() { 8 } else { 0 }
+}
+
+/// The correlation id in a frame's extension, if its flags announce one.
+pub(crate) fn correlation_in(flags: u8, extension: &[u8]) -> Option<u64> {
+    if flags & FLAG_CORRELATION == 0 {
+        return None;
+    }
+    Reader::new(extension).u64().ok()
 }
 
 /// Why a message was not sent. The message is not delivered and never will be, except as the text says.

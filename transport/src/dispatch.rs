@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::address::Terms;
+use crate::address::{Terms, correlation_in};
 use crate::control::Control;
 use crate::frame::Kind;
 use crate::lane::Lane;
 use crate::mailbox::{Direct, Message};
-use crate::peer::{PeerInner, Receive, correlation_in};
+use crate::peer::{PeerInner, Receive};
 
 /// Mailboxes that one session may have resolved.
 const MAX_PORTS: usize = 64 << 10;

@@ -1,0 +1,118 @@
+//! The end of a session: in good order, or with everything unacknowledged as dead letters.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use super::PeerInner;
+use super::receiving::Receive;
+use super::routes::Resolving;
+use crate::address::correlation_in;
+use crate::control::Control;
+use crate::dead_letter::{DeadLetter, Reason};
+use crate::event::Event;
+use crate::frame::Kind;
+use crate::lane::Lane;
+use crate::session::Ended;
+use crate::wait::lock;
+
+impl PeerInner {
+    /// Ends the session: everything unacknowledged becomes a dead letter, everybody who waits is told.
+    pub(crate) fn end(self: &Arc<Self>, receive: &mut Receive, why: Ended) {
+        if self.ended.set(why.clone()).is_err() {
+            return;
+        }
+        lock(&self.life).end(why.clone());
+        receive.link = None;
+        *lock(&self.gate) = None;
+        *lock(&self.link) = None;
+        for ring in &self.send.rings {
+            ring.close();
+        }
+        let routes = std::mem::take(&mut *lock(&self.routes));
+        // Dead letters name the mailbox, so the names are kept until they have been written.
+        for route in routes.by_handle.values() {
+            lock(&self.routes).by_handle.insert(route.handle, route.clone());
+            route.close();
+        }
+        self.collect_unacknowledged();
+        lock(&self.routes).by_handle.clear();
+        for (_, (_, resolving)) in routes.resolving {
+            if let Resolving::Asked(waker) = resolving {
+                waker.wake();
+            }
+        }
+        receive.ports.clear();
+        self.room.wake_all();
+        self.closing.wake_all();
+        self.node.forget_peer(self);
+        self.node.events.tell(Event::Ended {
+            node: self.identity.node.clone(),
+            why,
+        });
+    }
+
+    /// Makes dead letters of committed messages that the peer has not acknowledged. Called again by whoever commits
+    /// after the end, so that each is reported once and none is missed.
+    pub(super) fn collect_unacknowledged(&self) {
+        let mut collected = lock(&self.collected);
+        for lane in [Lane::Ordinary, Lane::Large] {
+            let from = collected[lane.index()];
+            let until = self.send.ring(lane).unacknowledged(from, |header, body| {
+                if header.kind != Kind::Message {
+                    return;
+                }
+                let (extension, payload) = body.split_at(usize::from(header.extension).min(body.len()));
+                let mailbox = lock(&self.routes)
+                    .by_handle
+                    .get(&header.mailbox)
+                    .map(|route| route.mailbox.clone());
+                self.report(DeadLetter {
+                    reason: Reason::Unacknowledged,
+                    node: Some(self.identity.node.clone()),
+                    mailbox: mailbox.unwrap_or_else(|| format!("#{}", header.mailbox)),
+                    correlation: correlation_in(header.flags, extension),
+                    len: payload.len(),
+                    payload: Some(payload.into()),
+                });
+            });
+            collected[lane.index()] = until;
+        }
+    }
+
+    pub(super) fn close(self: &Arc<Self>, timeout: Duration) {
+        if self.ended.get().is_none() && self.is_connected() {
+            self.send_control(&Control::Goodbye);
+            let deadline = Instant::now().checked_add(timeout);
+            self.node.wait_for(deadline, |waker| {
+                let taken = |lane| self.send.ring(lane).released() >= self.send.ring(lane).claimed();
+                let over = || {
+                    self.ended.get().is_some()
+                        || self.goodbye_acknowledged.load(Ordering::Acquire)
+                            && taken(Lane::Ordinary)
+                            && taken(Lane::Large)
+                };
+                if over() {
+                    return Poll::Ready(());
+                }
+                self.closing.register(waker);
+                self.room.register(waker);
+                if over() { Poll::Ready(()) } else { Poll::Pending }
+            });
+        }
+        let mut receive = self.receive_side();
+        self.end(&mut receive, Ended::Closed);
+    }
+
+    pub(crate) fn handle_goodbye(self: &Arc<Self>, receive: &mut Receive) {
+        receive.leaving = true;
+        self.acknowledge(receive, true);
+        self.send_control(&Control::GoodbyeAcknowledged);
+    }
+
+    pub(crate) fn handle_goodbye_acknowledged(&self) {
+        self.goodbye_acknowledged.store(true, Ordering::Release);
+        self.closing.wake_all();
+    }
+}

@@ -1,0 +1,107 @@
+//! Sending: whoever commits pushes, unless somebody else is pushing already. Control messages that find no room wait here.
+
+use std::sync::atomic::Ordering;
+
+use super::PeerInner;
+use crate::control::Control;
+use crate::frame::Kind;
+use crate::lane::Lane;
+use crate::link::{LinkError, Push};
+use crate::wait::{lock, try_lock};
+
+/// Control messages that may wait for room at once. They only do while the peer is stuck or the link is gone.
+const MAX_BACKLOG: usize = 64 << 10;
+
+impl PeerInner {
+    /// Lets the link know that something was committed: the end of every send.
+    #[inline]
+    pub(crate) fn flush(&self) {
+        match self.doorbell.get() {
+            Some(bell) => bell.ring(),
+            None => self.push(),
+        }
+        // Ordered after the commit by the fence in the bell, or by the exchange in `push`.
+        if self.ended.get().is_some() {
+            self.collect_unacknowledged();
+        }
+    }
+
+    /// Pushes what was committed, unless another thread is pushing: then that thread takes it along.
+    pub(crate) fn push(&self) {
+        self.dirty.swap(true, Ordering::SeqCst);
+        // Whoever finds the gate open looks at `dirty` again after it has closed it, so nothing stays behind.
+        while self.dirty.load(Ordering::SeqCst) {
+            let Some(mut gate) = try_lock(&self.gate) else {
+                return;
+            };
+            while self.dirty.swap(false, Ordering::SeqCst) {
+                let Some(sender) = gate.as_mut() else { continue };
+                match sender.push(&self.send) {
+                    Ok(Push::Done) => self.blocked.store(false, Ordering::Relaxed),
+                    Ok(Push::Blocked) => {
+                        if !self.blocked.swap(true, Ordering::Relaxed) {
+                            self.node.wake();
+                        }
+                    }
+                    Err(error) => {
+                        *gate = None;
+                        drop(gate);
+                        self.fail_link(error);
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    pub(crate) fn fail_link(&self, error: LinkError) {
+        lock(&self.failure).get_or_insert(error);
+        self.failed.store(true, Ordering::Release);
+        self.node.wake();
+    }
+
+    pub(crate) fn send_control(&self, control: &Control) {
+        let bytes = control.encode();
+        let mut backlog = lock(&self.backlog);
+        if backlog.is_empty() && self.commit_control(&bytes) {
+            drop(backlog);
+            self.flush();
+            return;
+        }
+        if backlog.len() < MAX_BACKLOG {
+            backlog.push_back(bytes);
+            self.backlogged.store(true, Ordering::Release);
+        } else {
+            drop(backlog);
+            self.fail_link(LinkError::Protocol(
+                "the peer does not take control messages".into(),
+            ));
+        }
+    }
+
+    pub(super) fn commit_control(&self, bytes: &[u8]) -> bool {
+        let Ok(mut claim) = self.send.ring(Lane::Control).claim(bytes.len()) else {
+            return false;
+        };
+        claim.body().copy_from_slice(bytes);
+        claim.commit(Kind::Control, 0, 0, 0);
+        true
+    }
+
+    pub(super) fn work_off_backlog(&self) {
+        let mut backlog = lock(&self.backlog);
+        let mut sent = false;
+        while let Some(bytes) = backlog.front() {
+            if !self.commit_control(bytes) {
+                break;
+            }
+            sent = true;
+            backlog.pop_front();
+        }
+        self.backlogged.store(!backlog.is_empty(), Ordering::Release);
+        drop(backlog);
+        if sent {
+            self.flush();
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Receiving: what the driving thread does for one session in its turn.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard};
+
+use super::PeerInner;
+use crate::drive::Sleep;
+use crate::lane::{LANES, Lane};
+use crate::link::{LinkReceiver, ReceiveLanes};
+use crate::mailbox::Port;
+use crate::ring::Position;
+use crate::session::Ended;
+use crate::wait::{lock, try_lock};
+
+/// What the driving thread owns of a session.
+pub(crate) struct Receive {
+    pub(crate) lanes: ReceiveLanes,
+    pub(crate) link: Option<Box<dyn LinkReceiver>>,
+    /// Counts the links that this session has had.
+    pub(crate) generation: u64,
+    pub(crate) ports: Vec<Arc<Port>>,
+    pub(super) acknowledged: [Position; LANES],
+    /// What the peer has acknowledged, as far as it has been taken over.
+    pub(super) credited: [Position; LANES],
+    /// The peer has said goodbye: it waits for acknowledgements, and its link may go at any time.
+    pub(super) leaving: bool,
+    /// Counts the suspensions: only the latest may be resumed.
+    pub(super) suspensions: u64,
+}
+
+/// Frames handled in one go before other peers have their turn.
+const FRAMES_PER_TURN: usize = 512;
+
+impl PeerInner {
+    /// Takes the receive side for a thread that is not the driver.
+    pub(crate) fn receive_side(&self) -> MutexGuard<'_, Receive> {
+        self.wanted.store(true, Ordering::Release);
+        let guard = lock(&self.receive);
+        self.wanted.store(false, Ordering::Release);
+        guard
+    }
+
+    /// One turn: moves what arrived, hands it out, returns credit. Whether anything moved.
+    pub(crate) fn turn(self: &Arc<Self>, direct: &mut Option<crate::mailbox::Direct<'_>>) -> bool {
+        if self.wanted.load(Ordering::Acquire) {
+            std::thread::yield_now();
+            return false;
+        }
+        let Some(mut receive) = try_lock(&self.receive) else {
+            return false;
+        };
+        if self.failed.load(Ordering::Acquire) {
+            self.lose_link(&mut receive);
+            return true;
+        }
+        let Receive { lanes, link, .. } = &mut *receive;
+        let Some(link) = link else { return false };
+        let moved = match link.poll(lanes) {
+            Ok(moved) => moved,
+            Err(error) => {
+                // What arrived before the link died still counts.
+                let _ = crate::dispatch::hand_out(self, &mut receive, direct, usize::MAX);
+                self.fail_link(error);
+                self.lose_link(&mut receive);
+                return true;
+            }
+        };
+        if self.blocked.load(Ordering::Relaxed) || self.dirty.load(Ordering::Relaxed) {
+            self.push();
+        }
+        if self.backlogged.load(Ordering::Relaxed) {
+            self.work_off_backlog();
+        }
+        let waiting = |receive: &Receive| receive.lanes.rings.iter().any(|ring| !ring.is_empty());
+        if !moved && !waiting(&receive) {
+            return false;
+        }
+        let handed = self
+            .take_credit(&mut receive)
+            .and_then(|()| crate::dispatch::hand_out(self, &mut receive, direct, FRAMES_PER_TURN));
+        if let Err(violation) = handed {
+            self.end(&mut receive, Ended::Violation(violation));
+            return true;
+        }
+        if handed == Ok(true) {
+            self.heard.store(true, Ordering::Relaxed);
+        }
+        let due = receive.leaving;
+        self.acknowledge(&mut receive, due);
+        // A part of a frame is progress too: the rest may be there already, and nothing would tell of it again.
+        moved || handed == Ok(true)
+    }
+
+    /// Arms the link for a sleep of the driver.
+    pub(crate) fn prepare_to_sleep(&self) -> Sleep {
+        let Some(mut receive) = try_lock(&self.receive) else {
+            return Sleep::Light;
+        };
+        if self.failed.load(Ordering::Acquire) || self.dirty.load(Ordering::Acquire) {
+            return Sleep::No;
+        }
+        let Receive { lanes, link, .. } = &mut *receive;
+        let Some(link) = link else { return Sleep::Sound };
+        match link.arm(lanes) {
+            Ok(true) if self.blocked.load(Ordering::Relaxed) || self.backlogged.load(Ordering::Relaxed) => {
+                Sleep::Light
+            }
+            Ok(true) => Sleep::Sound,
+            Ok(false) => Sleep::No,
+            Err(error) => {
+                lock(&self.failure).get_or_insert(error);
+                self.failed.store(true, Ordering::Release);
+                Sleep::No
+            }
+        }
+    }
+
+    /// Takes over the peer's acknowledgements, and wakes those who wait for room.
+    pub(super) fn take_credit(&self, receive: &mut Receive) -> Result<(), String> {
+        for lane in Lane::ALL {
+            let credit = receive.lanes.credit[lane.index()];
+            if credit > receive.credited[lane.index()] {
+                receive.credited[lane.index()] = credit;
+                self.send
+                    .ring(lane)
+                    .release(credit)
+                    .map_err(|error| error.to_string())?;
+                self.heard.store(true, Ordering::Relaxed);
+                if lane == Lane::Ordinary {
+                    self.room.wake_all();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the peer what was consumed, where a quarter of a ring has been, or all of it when `due`.
+    pub(super) fn acknowledge(&self, receive: &mut Receive, due: bool) {
+        let mut tell = false;
+        for lane in Lane::ALL {
+            let consumed = receive.lanes.ring(lane).consumed();
+            let capacity = receive.lanes.ring(lane).capacity();
+            let untold = consumed - receive.acknowledged[lane.index()];
+            if untold >= capacity / 4 || due && untold > 0 {
+                receive.acknowledged[lane.index()] = consumed;
+                self.send.acknowledge[lane.index()].store(consumed, Ordering::Release);
+                tell = true;
+            }
+        }
+        if tell {
+            // Not `flush`: a bell is for commits; an acknowledgement is always pushed.
+            self.push();
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! A change of link: losing one, stopping for another, going on over it; and the time in between.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::PeerInner;
+use super::receiving::Receive;
+use crate::control::Control;
+use crate::event::Event;
+use crate::lane::{LANES, Lane};
+use crate::link::{Link, LinkError};
+use crate::ring::Position;
+use crate::session::{Action, Ended, Time};
+use crate::wait::{lock, try_lock};
+
+/// A session without a link: what the peer may be told, and what makes sure that it is still true at the resumption.
+pub(crate) struct Suspension {
+    number: u64,
+    /// Consumed of the peer's rings, by lane.
+    pub(crate) consumed: [Position; LANES],
+}
+
+impl PeerInner {
+    /// Drops the link. The session waits for another, or ends where none can come.
+    pub(super) fn lose_link(self: &Arc<Self>, receive: &mut Receive) {
+        *lock(&self.gate) = None;
+        let had_link = receive.link.take().is_some();
+        self.blocked.store(false, Ordering::Relaxed);
+        self.failed.store(false, Ordering::Release);
+        let failure = lock(&self.failure).take();
+        *lock(&self.link) = None;
+        if self.ended.get().is_some() || !had_link {
+            return;
+        }
+        if receive.leaving {
+            self.end(receive, Ended::Closed);
+            return;
+        }
+        let cause = failure.map_or_else(|| "replaced".to_owned(), |error| error.to_string());
+        if self.doorbell.get().is_some() {
+            self.end(receive, Ended::Unresumable(cause));
+            return;
+        }
+        lock(&self.life).link_lost(self.node.now(), cause.clone());
+        self.node.events.tell(Event::Suspended {
+            node: self.identity.node.clone(),
+            cause,
+        });
+        if !self.dialled.is_empty() {
+            self.node.dial_again(self.clone());
+        }
+    }
+
+    /// Stops receiving and says what has been consumed so far: the first half of a change of link.
+    pub(crate) fn suspend(self: &Arc<Self>) -> Suspension {
+        let mut receive = self.receive_side();
+        let receive = &mut *receive;
+        *lock(&self.gate) = None;
+        if receive.link.take().is_some() {
+            lock(&self.life).link_lost(self.node.now(), "replaced by another link".into());
+        }
+        self.failed.store(false, Ordering::Release);
+        lock(&self.failure).take();
+        receive.suspensions += 1;
+        let consumed = receive.lanes.rings.each_mut().map(|ring| {
+            ring.forget_unconsumed();
+            ring.consumed()
+        });
+        Suspension {
+            number: receive.suspensions,
+            consumed,
+        }
+    }
+
+    /// Goes on over another link: the second half. False when the session is over, or has been suspended again since:
+    /// then the peer was told positions that no longer hold, and this link is not to be used.
+    pub(crate) fn resume(
+        &self,
+        suspension: &Suspension,
+        scheme: &str,
+        link: Link,
+        peer_consumed: [Position; LANES],
+    ) -> Result<bool, String> {
+        let mut receive = self.receive_side();
+        if receive.suspensions != suspension.number || receive.link.is_some() {
+            return Ok(false);
+        }
+        for lane in Lane::ALL {
+            let (ring, position) = (self.send.ring(lane), peer_consumed[lane.index()]);
+            if !ring.is_boundary(position) {
+                return Err(format!(
+                    "resumes the {lane:?} lane at position {position}, where no frame starts"
+                ));
+            }
+            ring.release(position).map_err(|error| error.to_string())?;
+        }
+        self.room.wake_all();
+        if self.ended.get().is_some() || !lock(&self.life).resumed(self.node.now()) {
+            return Ok(false);
+        }
+        for ring in &mut receive.lanes.rings {
+            ring.resume(link.arrival);
+        }
+        receive.lanes.credit = peer_consumed;
+        receive.credited = peer_consumed;
+        receive.link = Some(link.receiver);
+        receive.generation += 1;
+        receive.acknowledged = [0; LANES];
+        let description = format!("{scheme} ({})", link.description);
+        *lock(&self.gate) = Some(link.sender);
+        *lock(&self.link) = Some(description.clone());
+        self.failed.store(false, Ordering::Release);
+        drop(receive);
+        self.node.events.tell(Event::Resumed {
+            node: self.identity.node.clone(),
+            link: description,
+        });
+        self.push();
+        Ok(true)
+    }
+
+    /// Keeps time: heartbeats, silence, the resume window. Returns when to come back.
+    pub(crate) fn tick(self: &Arc<Self>, now: Time) -> Option<Time> {
+        loop {
+            let (action, deadline) = {
+                let mut life = lock(&self.life);
+                if self.heard.swap(false, Ordering::Relaxed) {
+                    life.heard(now);
+                }
+                (life.tick(now), life.deadline())
+            };
+            match action {
+                None => return deadline,
+                Some(Action::Beat) => {
+                    if let Some(mut receive) = try_lock(&self.receive) {
+                        self.acknowledge(&mut receive, true);
+                    }
+                    self.send_control(&Control::Heartbeat);
+                }
+                Some(Action::DropLink) => {
+                    lock(&self.failure).get_or_insert(LinkError::TimedOut);
+                    let mut receive = self.receive_side();
+                    self.lose_link(&mut receive);
+                }
+                Some(Action::End(why)) => {
+                    let mut receive = self.receive_side();
+                    self.end(&mut receive, why);
+                }
+            }
+        }
+    }
+}
