@@ -65,6 +65,9 @@ pub enum SendError {
     /// The time given for waiting has passed.
     #[error("no room within {0:?}")]
     TimedOut(Duration),
+    /// A typed message has no bytes: its codec says why.
+    #[error(transparent)]
+    Unencodable(#[from] crate::typed::EncodeError),
 }
 
 impl SendError {
@@ -262,8 +265,38 @@ impl Address {
                     Ok(())
                 }
             },
-            Target::Local(mailbox, _) => send_locally(mailbox, payload, correlation, None),
+            Target::Local(mailbox, _) => send_locally(mailbox, payload, correlation),
         }
+    }
+
+    /// Sends the `len` bytes that `write` writes in place, or says at once why not. What `write` refuses is not sent.
+    pub(crate) fn try_write(
+        &self,
+        len: usize,
+        correlation: Option<u64>,
+        write: impl FnOnce(&mut [u8]) -> Result<(), SendError>,
+    ) -> Result<(), SendError> {
+        let route = match &self.target {
+            Target::Remote(route) => route,
+            Target::Local(mailbox, _) => {
+                let mut payload = vec![0; len];
+                write(&mut payload)?;
+                return send_locally(mailbox, &payload, correlation);
+            }
+        };
+        let Some(mut claim) = route.claim(len, correlation)? else {
+            route.drop_newest(len, correlation);
+            return Ok(());
+        };
+        if let Err(error) = write(&mut claim.body()[extension_len(correlation)..]) {
+            drop(claim);
+            route.give_credit_back();
+            route.peer.flush();
+            return Err(error);
+        }
+        commit(claim, route, correlation, |_| {});
+        route.peer.flush();
+        Ok(())
     }
 
     /// Reserves room for a message of `len` bytes to be written in place, or says at once why not.
@@ -315,14 +348,23 @@ impl Address {
         correlation: Option<u64>,
         timeout: Option<Duration>,
     ) -> Result<(), SendError> {
-        match self.try_send_with(payload, correlation) {
+        self.waiting_for_room(timeout, || self.try_send_with(payload, correlation))
+    }
+
+    /// Attempts to send until it is done, there is no room within `timeout`, or no waiting mends it.
+    pub(crate) fn waiting_for_room(
+        &self,
+        timeout: Option<Duration>,
+        attempt: impl Fn() -> Result<(), SendError>,
+    ) -> Result<(), SendError> {
+        match attempt() {
             Err(error) if self.worth_waiting(&error) => {}
             done => return done,
         }
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let sent = self
             .driver()
-            .wait_for(deadline, |waker| self.attempt(payload, correlation, waker));
+            .wait_for(deadline, |waker| self.attempt_with(waker, &attempt));
         sent.unwrap_or(Err(SendError::TimedOut(timeout.unwrap_or_default())))
     }
 
@@ -331,7 +373,7 @@ impl Address {
     /// # Errors
     /// As [`Address::send`].
     pub async fn send_async(&self, payload: &[u8]) -> Result<(), SendError> {
-        poll_fn(|context| self.attempt(payload, None, context.waker())).await
+        poll_fn(|context| self.attempt_with(context.waker(), || self.try_send(payload))).await
     }
 
     /// Reserves room for a message of `len` bytes, waiting for it if the policy is to wait: back-pressure before the
@@ -379,29 +421,24 @@ impl Address {
     }
 
     fn register(&self, error: &SendError, waker: &Waker) {
-        if let Target::Remote(route) = &self.target {
-            match error {
+        match &self.target {
+            Target::Remote(route) => match error {
                 SendError::RingFull => route.peer.room.register(waker),
                 _ => route.room.register(waker),
-            }
+            },
+            Target::Local(mailbox, _) => mailbox.room.register(waker),
         }
     }
 
-    fn attempt(
+    /// One attempt to send; where there is no room, the waker is registered and the attempt made once more.
+    pub(crate) fn attempt_with(
         &self,
-        payload: &[u8],
-        correlation: Option<u64>,
         waker: &Waker,
+        attempt: impl Fn() -> Result<(), SendError>,
     ) -> Poll<Result<(), SendError>> {
-        if let Target::Local(mailbox, _) = &self.target {
-            return match send_locally(mailbox, payload, correlation, Some(waker)) {
-                Err(error) if self.worth_waiting(&error) => Poll::Pending,
-                done => Poll::Ready(done),
-            };
-        }
         let mut registered = None;
         loop {
-            match self.try_send_with(payload, correlation) {
+            match attempt() {
                 Err(error) if self.worth_waiting(&error) => {
                     if registered.as_ref() == Some(&error) {
                         return Poll::Pending;
@@ -457,7 +494,6 @@ fn send_locally(
     mailbox: &Arc<MailboxShared>,
     payload: &[u8],
     correlation: Option<u64>,
-    waker: Option<&Waker>,
 ) -> Result<(), SendError> {
     let max = mailbox.options.max_message as usize;
     if payload.len() > max {
@@ -466,7 +502,7 @@ fn send_locally(
             max,
         });
     }
-    match mailbox.deliver_locally(correlation, payload, waker) {
+    match mailbox.deliver_locally(correlation, payload) {
         LocalDelivery::Done => Ok(()),
         LocalDelivery::Closed => Err(SendError::MailboxClosed {
             mailbox: mailbox.name.clone(),

@@ -2,6 +2,7 @@
 
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::mailbox::Overflow;
+use crate::protocol::{Asked, Refusal, Spoken};
 
 /// The longest mailbox name, in bytes of UTF-8.
 pub const MAX_NAME: usize = 255;
@@ -15,6 +16,8 @@ pub enum Control {
         request: u32,
         /// The mailbox's name.
         name: String,
+        /// The protocol that the asker will speak; `None` for raw bytes.
+        protocol: Option<Asked>,
     },
     /// Answers a `Resolve`.
     Resolved {
@@ -29,10 +32,12 @@ pub enum Control {
         /// Longest message, in bytes.
         max_message: u32,
     },
-    /// Answers a `Resolve`: there is no such mailbox.
+    /// Answers a `Resolve`: no.
     Refused {
         /// The number of the `Resolve`.
         request: u32,
+        /// Why not.
+        refusal: Refusal,
     },
     /// Grants credit: a count of messages since the handle was resolved, never a difference.
     Credit {
@@ -80,10 +85,16 @@ impl Control {
     pub fn encode(&self) -> Vec<u8> {
         let writer = Writer::new();
         match self {
-            Control::Resolve { request, name } => writer
+            Control::Resolve {
+                request,
+                name,
+                protocol,
+            } => writer
                 .bytes(&[kind::RESOLVE])
                 .bytes(&request.to_le_bytes())
-                .text(name),
+                .text(name)
+                .text(protocol.as_ref().map_or("", |asked| &asked.name))
+                .bytes(&protocol.as_ref().map_or(0, |asked| asked.version).to_le_bytes()),
             Control::Resolved {
                 request,
                 handle,
@@ -97,7 +108,16 @@ impl Control {
                 .bytes(&limit.to_le_bytes())
                 .bytes(&[*overflow as u8])
                 .bytes(&max_message.to_le_bytes()),
-            Control::Refused { request } => writer.bytes(&[kind::REFUSED]).bytes(&request.to_le_bytes()),
+            Control::Refused { request, refusal } => {
+                let speaks = refusal.speaks();
+                writer
+                    .bytes(&[kind::REFUSED])
+                    .bytes(&request.to_le_bytes())
+                    .bytes(&[refusal.to_wire()])
+                    .text(speaks.map_or("", |spoken| &spoken.name))
+                    .bytes(&speaks.map_or(0, |spoken| spoken.oldest).to_le_bytes())
+                    .bytes(&speaks.map_or(0, |spoken| spoken.newest).to_le_bytes())
+            }
             Control::Credit { handle, limit } => writer
                 .bytes(&[kind::CREDIT])
                 .bytes(&handle.to_le_bytes())
@@ -129,6 +149,13 @@ impl Control {
             kind::RESOLVE => Control::Resolve {
                 request: reader.u32()?,
                 name: reader.text("mailbox name")?,
+                protocol: {
+                    let (name, version) = (reader.text("protocol name")?, reader.u16()?);
+                    (!name.is_empty()).then_some(Asked {
+                        name: name.into(),
+                        version,
+                    })
+                },
             },
             kind::RESOLVED => Control::Resolved {
                 request: reader.u32()?,
@@ -139,6 +166,16 @@ impl Control {
             },
             kind::REFUSED => Control::Refused {
                 request: reader.u32()?,
+                refusal: {
+                    let (reason, name) = (reader.u8()?, reader.text("protocol name")?);
+                    let (oldest, newest) = (reader.u16()?, reader.u16()?);
+                    let speaks = (!name.is_empty()).then_some(Spoken {
+                        name: name.into(),
+                        oldest,
+                        newest,
+                    });
+                    Refusal::from_wire(reason, speaks)?
+                },
             },
             kind::CREDIT => Control::Credit {
                 handle: reader.u32()?,
@@ -177,6 +214,15 @@ mod tests {
             Control::Resolve {
                 request: 1,
                 name: "greeter".into(),
+                protocol: Some(Asked {
+                    name: "greeting".into(),
+                    version: 3,
+                }),
+            },
+            Control::Resolve {
+                request: 2,
+                name: "greeter".into(),
+                protocol: None,
             },
             Control::Resolved {
                 request: 1,
@@ -185,7 +231,22 @@ mod tests {
                 overflow: Overflow::DropOldest,
                 max_message: 4,
             },
-            Control::Refused { request: 9 },
+            Control::Refused {
+                request: 9,
+                refusal: Refusal::NoSuchMailbox,
+            },
+            Control::Refused {
+                request: 10,
+                refusal: Refusal::TooManyHandles,
+            },
+            Control::Refused {
+                request: 11,
+                refusal: Refusal::SpeaksOther(Some(Spoken {
+                    name: "chat".into(),
+                    oldest: 1,
+                    newest: 2,
+                })),
+            },
             Control::Credit {
                 handle: 7,
                 limit: u64::MAX,
@@ -231,6 +292,10 @@ mod tests {
             Control::Resolve {
                 request: 258,
                 name: "a".into(),
+                protocol: Some(Asked {
+                    name: "p".into(),
+                    version: 3,
+                }),
             },
             Control::Resolved {
                 request: 258,
@@ -239,7 +304,14 @@ mod tests {
                 overflow: Overflow::Wait,
                 max_message: 65_536,
             },
-            Control::Refused { request: 258 },
+            Control::Refused {
+                request: 258,
+                refusal: Refusal::SpeaksOther(Some(Spoken {
+                    name: "q".into(),
+                    oldest: 1,
+                    newest: 2,
+                })),
+            },
             Control::Credit {
                 handle: 1,
                 limit: 1280,

@@ -19,15 +19,18 @@ pub enum Reason {
     /// The message was not acknowledged when the session ended. It may have been delivered: the acknowledgement may be
     /// what was lost.
     Unacknowledged,
+    /// The message arrived and was no message of its mailbox's protocol. A dead letter at the receiver.
+    Undecodable,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Reason; 4] = [
+    pub const ALL: [Reason; 5] = [
         Reason::DroppedNewest,
         Reason::DroppedOldest,
         Reason::MailboxClosed,
         Reason::Unacknowledged,
+        Reason::Undecodable,
     ];
 }
 
@@ -38,6 +41,7 @@ impl std::fmt::Display for Reason {
             Reason::DroppedOldest => "mailbox full, oldest dropped",
             Reason::MailboxClosed => "mailbox closed",
             Reason::Unacknowledged => "session ended before the message was acknowledged",
+            Reason::Undecodable => "not a message of the mailbox's protocol",
         })
     }
 }

@@ -8,6 +8,7 @@ use crate::frame::Kind;
 use crate::lane::Lane;
 use crate::mailbox::{Direct, Message};
 use crate::peer::{PeerInner, Receive};
+use crate::protocol::{self, Asked, Refusal};
 
 /// Mailboxes that one session may have resolved.
 const MAX_PORTS: usize = 64 << 10;
@@ -112,8 +113,13 @@ fn deliver(
 
 fn obey(peer: &Arc<PeerInner>, receive: &mut Receive, control: Control) -> Result<(), String> {
     match control {
-        Control::Resolve { request, name } => {
-            let answer = resolve(peer, receive, &name, request);
+        Control::Resolve {
+            request,
+            name,
+            protocol,
+        } => {
+            let answer = resolve(peer, receive, &name, protocol.as_ref(), request);
+            let answer = answer.unwrap_or_else(|refusal| Control::Refused { request, refusal });
             peer.send_control(&answer);
         }
         Control::Resolved {
@@ -125,7 +131,7 @@ fn obey(peer: &Arc<PeerInner>, receive: &mut Receive, control: Control) -> Resul
         } => {
             peer.handle_resolved(
                 request,
-                Some(Terms {
+                Ok(Terms {
                     handle,
                     limit,
                     overflow,
@@ -133,7 +139,7 @@ fn obey(peer: &Arc<PeerInner>, receive: &mut Receive, control: Control) -> Resul
                 }),
             );
         }
-        Control::Refused { request } => peer.handle_resolved(request, None),
+        Control::Refused { request, refusal } => peer.handle_resolved(request, Err(refusal)),
         Control::Credit { handle, limit } => peer.handle_credit(handle, limit),
         Control::Closed { handle } => peer.handle_closed(handle),
         Control::Undelivered {
@@ -148,11 +154,15 @@ fn obey(peer: &Arc<PeerInner>, receive: &mut Receive, control: Control) -> Resul
     Ok(())
 }
 
-fn resolve(peer: &Arc<PeerInner>, receive: &mut Receive, name: &str, request: u32) -> Control {
-    let refused = Control::Refused { request };
-    let Some(mailbox) = peer.node.find_mailbox(name) else {
-        return refused;
-    };
+fn resolve(
+    peer: &Arc<PeerInner>,
+    receive: &mut Receive,
+    name: &str,
+    asked: Option<&Asked>,
+    request: u32,
+) -> Result<Control, Refusal> {
+    let mailbox = peer.node.find_mailbox(name).ok_or(Refusal::NoSuchMailbox)?;
+    protocol::admit(mailbox.speaks.as_ref(), asked)?;
     let known = receive
         .ports
         .iter()
@@ -160,19 +170,19 @@ fn resolve(peer: &Arc<PeerInner>, receive: &mut Receive, name: &str, request: u3
     let port = match known {
         Some(port) => port.clone(),
         None if receive.ports.len() < MAX_PORTS => {
-            let Some(port) = mailbox.port(&peer.weak(), receive.ports.len() as u32) else {
-                return refused;
-            };
+            let port = mailbox
+                .port(&peer.weak(), receive.ports.len() as u32)
+                .ok_or(Refusal::NoSuchMailbox)?;
             receive.ports.push(port.clone());
             port
         }
-        None => return refused,
+        None => return Err(Refusal::TooManyHandles),
     };
-    Control::Resolved {
+    Ok(Control::Resolved {
         request,
         handle: port.handle,
         limit: port.granted(),
         overflow: mailbox.options.overflow,
         max_message: mailbox.options.max_message,
-    }
+    })
 }

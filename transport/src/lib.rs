@@ -21,8 +21,11 @@ pub mod mailbox;
 pub mod memory;
 pub mod node;
 pub mod peer;
+pub mod protocol;
+pub mod reference;
 pub mod ring;
 pub mod session;
+pub mod typed;
 pub mod wait;
 
 pub use address::{Address, Permit, SendBatch, SendError};
@@ -33,5 +36,6 @@ pub use lane::LaneSizes;
 pub use mailbox::{Mailbox, MailboxClosed, MailboxOptions, Message, Overflow};
 pub use node::{Drive, Node, NodeBuilder, NodeError};
 pub use peer::{Peer, ResolveError};
+pub use reference::{Reference, ReferenceError};
 pub use session::{Ended, Timing};
 pub use wait::Wait;

@@ -15,6 +15,7 @@ use crate::control::Control;
 use crate::dead_letter::{DeadLetter, Reason};
 use crate::node::NodeInner;
 use crate::peer::{Peer, PeerInner};
+use crate::protocol::Spoken;
 use crate::wait::{WaitList, lock};
 
 /// What happens to a message for a mailbox that is full.
@@ -158,18 +159,26 @@ impl Port {
 pub(crate) struct MailboxShared {
     pub(crate) name: String,
     pub(crate) options: MailboxOptions,
+    /// The protocol of its messages; `None` for raw bytes.
+    pub(crate) speaks: Option<Spoken>,
     node: Weak<NodeInner>,
     queue: Mutex<Queue>,
     /// Messages in the receiver's hands and not yet taken.
     held: AtomicUsize,
-    room: WaitList,
+    pub(crate) room: WaitList,
 }
 
 impl MailboxShared {
-    pub(crate) fn new(name: String, options: MailboxOptions, node: Weak<NodeInner>) -> MailboxShared {
+    pub(crate) fn new(
+        name: String,
+        options: MailboxOptions,
+        speaks: Option<Spoken>,
+        node: Weak<NodeInner>,
+    ) -> MailboxShared {
         MailboxShared {
             name,
             options,
+            speaks,
             node,
             queue: Mutex::default(),
             held: AtomicUsize::new(0),
@@ -229,12 +238,7 @@ impl MailboxShared {
     }
 
     /// Puts a message of this node into the queue, if there is room.
-    pub(crate) fn deliver_locally(
-        &self,
-        correlation: Option<u64>,
-        payload: &[u8],
-        waiter: Option<&Waker>,
-    ) -> LocalDelivery {
+    pub(crate) fn deliver_locally(&self, correlation: Option<u64>, payload: &[u8]) -> LocalDelivery {
         let mut queue = lock(&self.queue);
         if queue.closed {
             return LocalDelivery::Closed;
@@ -244,17 +248,7 @@ impl MailboxShared {
         } else if queue.batch.entries.len() + self.held.load(Ordering::Relaxed)
             >= self.options.capacity as usize
         {
-            if let Some(waker) = waiter {
-                self.room.register(waker);
-                // Taken since: the waker may have missed it.
-                if queue.batch.entries.len() + self.held.load(Ordering::Relaxed)
-                    >= self.options.capacity as usize
-                {
-                    return LocalDelivery::Full;
-                }
-            } else {
-                return LocalDelivery::Full;
-            }
+            return LocalDelivery::Full;
         }
         self.push(queue, LOCAL, correlation, payload);
         LocalDelivery::Done

@@ -19,7 +19,8 @@ use crate::handshake::{CAPABILITY_CHECKSUMS, Identity, Secret};
 use crate::lane::LaneSizes;
 use crate::link::{Transport, TransportError};
 use crate::mailbox::{Direct, MAX_CAPACITY, Mailbox, MailboxOptions, MailboxShared};
-use crate::peer::{Peer, PeerInner};
+use crate::peer::{Peer, PeerInner, ResolveError};
+use crate::protocol::{self, Asked, Refusal, Spoken};
 use crate::session::{Time, Timing};
 use crate::wait::{Idle, Step, Wait, lock, thread_waker, try_lock};
 
@@ -234,6 +235,7 @@ impl NodeBuilder {
             peers: Mutex::default(),
             peers_version: AtomicU64::new(1),
             mailboxes: Mutex::default(),
+            meeting: Mutex::default(),
             handshakes: AtomicUsize::new(0),
             driver: Mutex::new(driver),
             asleep: AtomicBool::new(false),
@@ -331,6 +333,15 @@ impl Node {
     /// # Errors
     /// [`NodeError`]: the bounds are not allowed, or the name is taken.
     pub fn mailbox(&self, name: &str, options: MailboxOptions) -> Result<Mailbox, NodeError> {
+        self.open_mailbox(name, options, None)
+    }
+
+    pub(crate) fn open_mailbox(
+        &self,
+        name: &str,
+        options: MailboxOptions,
+        speaks: Option<Spoken>,
+    ) -> Result<Mailbox, NodeError> {
         check_name("mailbox name", name)?;
         if !(1..=MAX_CAPACITY).contains(&options.capacity) {
             return Err(NodeError::BadCapacity {
@@ -361,6 +372,7 @@ impl Node {
         let shared = Arc::new(MailboxShared::new(
             name.to_owned(),
             options,
+            speaks,
             self.inner.this.clone(),
         ));
         mailboxes.insert(name.to_owned(), shared.clone());
@@ -370,10 +382,7 @@ impl Node {
 
     /// The address of one of this node's own mailboxes.
     pub fn address(&self, mailbox: &str) -> Option<Address> {
-        let shared = self.inner.find_mailbox(mailbox)?;
-        Some(Address {
-            target: Target::Local(shared, self.inner.clone()),
-        })
+        self.inner.own_address(mailbox, None).ok()
     }
 
     /// Connects to the node that listens on `address`. Blocks for the handshake, 10 s at most. From then on the node
@@ -482,6 +491,8 @@ pub(crate) struct NodeInner {
     pub(crate) peers: Mutex<Vec<Arc<PeerInner>>>,
     pub(crate) peers_version: AtomicU64,
     mailboxes: Mutex<HashMap<String, Arc<MailboxShared>>>,
+    /// Held by the thread that connects to the node of a reference.
+    pub(crate) meeting: Mutex<()>,
     /// Handshakes of peers that dialled, not yet finished.
     pub(crate) handshakes: AtomicUsize,
     driver: Mutex<Driver>,
@@ -508,12 +519,29 @@ impl NodeInner {
         self.timing
     }
 
+    /// The addresses that the node listens on.
+    pub(crate) fn addresses(&self) -> &[String] {
+        &self.addresses
+    }
+
     pub(crate) fn strong(&self) -> Option<Arc<NodeInner>> {
         self.this.upgrade()
     }
 
     pub(crate) fn find_mailbox(&self, name: &str) -> Option<Arc<MailboxShared>> {
         lock(&self.mailboxes).get(name).cloned()
+    }
+
+    /// The address of one of this node's own mailboxes, for somebody who will speak what is asked for.
+    pub(crate) fn own_address(&self, mailbox: &str, asked: Option<&Asked>) -> Result<Address, ResolveError> {
+        let refused = |refusal| ResolveError::refused(&self.identity.node, mailbox, asked, refusal);
+        let (Some(shared), Some(this)) = (self.find_mailbox(mailbox), self.strong()) else {
+            return Err(refused(Refusal::NoSuchMailbox));
+        };
+        protocol::admit(shared.speaks.as_ref(), asked).map_err(refused)?;
+        Ok(Address {
+            target: Target::Local(shared, this),
+        })
     }
 
     pub(crate) fn forget_mailbox(&self, mailbox: &Arc<MailboxShared>) {

@@ -22,6 +22,7 @@ use crate::handshake::Identity;
 use crate::lane::LANES;
 use crate::link::{Doorbell, Link, LinkError, LinkMemory, LinkSender, ReceiveLanes, SendLanes};
 use crate::node::NodeInner;
+use crate::protocol::Asked;
 use crate::ring::Position;
 use crate::session::{Ended, Phase, Session};
 use crate::wait::{WaitList, lock};
@@ -29,7 +30,7 @@ use crate::wait::{WaitList, lock};
 pub(crate) use receiving::Receive;
 pub(crate) use relinking::Suspension;
 pub use routes::ResolveError;
-use routes::Routes;
+use routes::{Routes, Wanted};
 
 /// A node at the other end of a session.
 #[derive(Clone)]
@@ -61,14 +62,7 @@ impl Peer {
     /// # Errors
     /// [`ResolveError`].
     pub fn address(&self, mailbox: &str) -> Result<Address, ResolveError> {
-        const PATIENCE: Duration = Duration::from_secs(10);
-        let mut asked = None;
-        let deadline = Instant::now() + PATIENCE;
-        let resolved = self
-            .0
-            .node
-            .wait_for(Some(deadline), |waker| self.0.resolve(mailbox, &mut asked, waker));
-        resolved.unwrap_or(Err(ResolveError::TimedOut(PATIENCE)))
+        self.address_speaking(mailbox, None)
     }
 
     /// As [`Peer::address`], as a future that any executor can run; waits as long as the session lives.
@@ -76,8 +70,39 @@ impl Peer {
     /// # Errors
     /// [`ResolveError`].
     pub async fn address_async(&self, mailbox: &str) -> Result<Address, ResolveError> {
+        self.address_speaking_async(mailbox, None).await
+    }
+
+    pub(crate) fn address_speaking(
+        &self,
+        mailbox: &str,
+        protocol: Option<Asked>,
+    ) -> Result<Address, ResolveError> {
+        const PATIENCE: Duration = Duration::from_secs(10);
         let mut asked = None;
-        std::future::poll_fn(|context| self.0.resolve(mailbox, &mut asked, context.waker())).await
+        let wanted = Wanted {
+            mailbox: mailbox.to_owned(),
+            protocol,
+        };
+        let deadline = Instant::now() + PATIENCE;
+        let resolved = self
+            .0
+            .node
+            .wait_for(Some(deadline), |waker| self.0.resolve(&wanted, &mut asked, waker));
+        resolved.unwrap_or(Err(ResolveError::TimedOut(PATIENCE)))
+    }
+
+    pub(crate) async fn address_speaking_async(
+        &self,
+        mailbox: &str,
+        protocol: Option<Asked>,
+    ) -> Result<Address, ResolveError> {
+        let mut asked = None;
+        let wanted = Wanted {
+            mailbox: mailbox.to_owned(),
+            protocol,
+        };
+        std::future::poll_fn(|context| self.0.resolve(&wanted, &mut asked, context.waker())).await
     }
 
     /// Ends the session in good order: what was sent before is delivered first, for `timeout` at most. What is not

@@ -10,6 +10,7 @@ use super::PeerInner;
 use crate::address::{Address, Route, Target, Terms};
 use crate::control::{Control, MAX_NAME};
 use crate::dead_letter::{DeadLetter, Reason};
+use crate::protocol::{Asked, Refusal, Spoken};
 use crate::session::Ended;
 use crate::wait::lock;
 
@@ -19,6 +20,29 @@ pub enum ResolveError {
     /// The peer has no mailbox of this name now.
     #[error("node {node} has no mailbox {mailbox:?}")]
     NoSuchMailbox {
+        /// The peer.
+        node: String,
+        /// The name asked for.
+        mailbox: String,
+    },
+    /// The mailbox speaks another protocol, or not this version of it: the two programs do not fit.
+    #[error(
+        "mailbox {mailbox:?} of node {node} speaks {}, and was asked for {asked}",
+        speaks.as_ref().map_or("raw bytes".to_owned(), ToString::to_string)
+    )]
+    WrongProtocol {
+        /// The node.
+        node: String,
+        /// The mailbox.
+        mailbox: String,
+        /// What this side would speak.
+        asked: Asked,
+        /// What the mailbox speaks; `None` for raw bytes.
+        speaks: Option<Spoken>,
+    },
+    /// The session has had as many mailboxes resolved as it may: close it and connect again.
+    #[error("the session with node {node} has no handle left for mailbox {mailbox:?}")]
+    TooManyHandles {
         /// The peer.
         node: String,
         /// The name asked for.
@@ -38,36 +62,66 @@ pub enum ResolveError {
     TimedOut(Duration),
 }
 
+impl ResolveError {
+    pub(crate) fn refused(
+        node: &str,
+        mailbox: &str,
+        asked: Option<&Asked>,
+        refusal: Refusal,
+    ) -> ResolveError {
+        let (node, mailbox) = (node.to_owned(), mailbox.to_owned());
+        match (refusal, asked) {
+            (Refusal::SpeaksOther(speaks), Some(asked)) => ResolveError::WrongProtocol {
+                node,
+                mailbox,
+                asked: asked.clone(),
+                speaks,
+            },
+            (Refusal::TooManyHandles, _) => ResolveError::TooManyHandles { node, mailbox },
+            (Refusal::NoSuchMailbox | Refusal::SpeaksOther(_), _) => {
+                ResolveError::NoSuchMailbox { node, mailbox }
+            }
+        }
+    }
+}
+
+/// A mailbox by name, and what will be spoken to it: `None` for raw bytes.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) struct Wanted {
+    pub(super) mailbox: String,
+    pub(super) protocol: Option<Asked>,
+}
+
 pub(super) enum Resolving {
     Asked(Waker),
-    Answered(Option<Arc<Route>>),
+    Answered(Result<Arc<Route>, Refusal>),
 }
 
 #[derive(Default)]
 pub(super) struct Routes {
-    pub(super) by_name: HashMap<String, Arc<Route>>,
+    pub(super) by_name: HashMap<Wanted, Arc<Route>>,
     pub(super) by_handle: HashMap<u32, Arc<Route>>,
-    pub(super) resolving: HashMap<u32, (String, Resolving)>,
+    pub(super) resolving: HashMap<u32, (Wanted, Resolving)>,
 }
 
 impl PeerInner {
-    pub(crate) fn handle_resolved(self: &Arc<Self>, request: u32, terms: Option<Terms>) {
+    pub(crate) fn handle_resolved(self: &Arc<Self>, request: u32, terms: Result<Terms, Refusal>) {
         let mut routes = lock(&self.routes);
-        let Some((name, resolving)) = routes.resolving.remove(&request) else {
+        let Some((wanted, resolving)) = routes.resolving.remove(&request) else {
             return;
         };
         // Two threads may have asked at once: they share the handle, so they share its credit.
         let route = terms.map(|terms| match routes.by_handle.get(&terms.handle) {
             Some(known) => known.clone(),
-            None => Arc::new(Route::new(self.clone(), name.clone(), terms)),
+            None => Arc::new(Route::new(self.clone(), wanted.mailbox.clone(), terms)),
         });
-        if let Some(route) = &route {
-            routes.by_name.insert(name.clone(), route.clone());
+        if let Ok(route) = &route {
+            routes.by_name.insert(wanted.clone(), route.clone());
             routes.by_handle.insert(route.handle, route.clone());
         }
         routes
             .resolving
-            .insert(request, (name, Resolving::Answered(route)));
+            .insert(request, (wanted, Resolving::Answered(route)));
         drop(routes);
         if let Resolving::Asked(waker) = resolving {
             waker.wake();
@@ -85,13 +139,7 @@ impl PeerInner {
         let mut routes = lock(&self.routes);
         if let Some(route) = routes.by_handle.get(&handle).cloned() {
             // The handle stays known, for the dead letters that may still come back.
-            if routes
-                .by_name
-                .get(&route.mailbox)
-                .is_some_and(|known| Arc::ptr_eq(known, &route))
-            {
-                routes.by_name.remove(&route.mailbox);
-            }
+            routes.by_name.retain(|_, known| !Arc::ptr_eq(known, &route));
             drop(routes);
             route.close();
         }
@@ -114,10 +162,11 @@ impl PeerInner {
 
     pub(super) fn resolve(
         self: &Arc<Self>,
-        mailbox: &str,
+        wanted: &Wanted,
         asked: &mut Option<u32>,
         waker: &Waker,
     ) -> Poll<Result<Address, ResolveError>> {
+        let mailbox = &wanted.mailbox;
         if mailbox.is_empty() || mailbox.len() > MAX_NAME {
             return Poll::Ready(Err(ResolveError::BadName { len: mailbox.len() }));
         }
@@ -130,16 +179,18 @@ impl PeerInner {
             }))
         };
         let mut routes = lock(&self.routes);
-        if let Some(route) = routes.by_name.get(mailbox) {
+        if let Some(route) = routes.by_name.get(wanted) {
             return found(route.clone());
         }
         if let Some(request) = *asked {
             return match routes.resolving.remove(&request) {
-                Some((_, Resolving::Answered(Some(route)))) => found(route),
-                Some((_, Resolving::Answered(None))) => Poll::Ready(Err(ResolveError::NoSuchMailbox {
-                    node: self.identity.node.clone(),
-                    mailbox: mailbox.to_owned(),
-                })),
+                Some((_, Resolving::Answered(Ok(route)))) => found(route),
+                Some((_, Resolving::Answered(Err(refusal)))) => Poll::Ready(Err(ResolveError::refused(
+                    &self.identity.node,
+                    mailbox,
+                    wanted.protocol.as_ref(),
+                    refusal,
+                ))),
                 Some((name, Resolving::Asked(_))) => {
                     routes
                         .resolving
@@ -156,11 +207,12 @@ impl PeerInner {
         *asked = Some(request);
         routes
             .resolving
-            .insert(request, (mailbox.to_owned(), Resolving::Asked(waker.clone())));
+            .insert(request, (wanted.clone(), Resolving::Asked(waker.clone())));
         drop(routes);
         self.send_control(&Control::Resolve {
             request,
-            name: mailbox.to_owned(),
+            name: mailbox.clone(),
+            protocol: wanted.protocol.clone(),
         });
         Poll::Pending
     }

@@ -1,0 +1,185 @@
+//! The receiving end of a mailbox whose messages have a type.
+
+use std::time::Duration;
+
+use crate::dead_letter::Reason;
+use crate::typed::{Codec, Protocol, Undecodable};
+use crate::{MailboxClosed, MailboxOptions, Node, NodeError, Peer};
+
+/// The receiving end of a mailbox that speaks `M`. As [`crate::Mailbox`], and what can't be decoded is an error, counted,
+/// and a dead letter ([`Reason::Undecodable`]); the messages after it are there as ever.
+pub struct Mailbox<M: Protocol> {
+    raw: crate::Mailbox,
+    /// Bytes that were lent and must not change while they are decoded.
+    scratch: Vec<u8>,
+    speaks: std::marker::PhantomData<fn() -> M>,
+}
+
+/// A message of type `M`, lent to whoever takes it from its mailbox.
+pub struct Message<'m, M: Protocol> {
+    /// The message: itself, or a view of it, as its codec has it.
+    pub body: <M::Codec as Codec<M>>::View<'m>,
+    raw: crate::Message<'m>,
+}
+
+impl<M: Protocol> Message<'_, M> {
+    /// The correlation id, if the sender gave one.
+    pub fn correlation(&self) -> Option<u64> {
+        self.raw.correlation
+    }
+
+    /// The sender's node; `None` for this node itself, or when its session is over.
+    pub fn peer(&self) -> Option<Peer> {
+        self.raw.peer()
+    }
+}
+
+/// Why there is no message.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecvError {
+    /// The node is closed, and everything has been taken.
+    #[error(transparent)]
+    Closed(#[from] MailboxClosed),
+    /// Somebody sent what is no message. It is counted and a dead letter; go on receiving.
+    #[error(transparent)]
+    Undecodable(#[from] Undecodable),
+}
+
+fn undecodable<M: Protocol>(raw: &crate::Message<'_>, cause: String) -> Undecodable {
+    Undecodable {
+        protocol: M::NAME,
+        len: raw.payload.len(),
+        cause,
+    }
+}
+
+impl<M: Protocol> Mailbox<M> {
+    /// The mailbox's name.
+    pub fn name(&self) -> &str {
+        self.raw.name()
+    }
+
+    /// Messages that wait to be taken.
+    pub fn depth(&self) -> usize {
+        self.raw.depth()
+    }
+
+    /// The mailbox without its type.
+    pub fn raw(&self) -> &crate::Mailbox {
+        &self.raw
+    }
+
+    /// The next message, if one is there.
+    ///
+    /// # Errors
+    /// [`RecvError`].
+    pub fn try_recv(&mut self) -> Result<Option<Message<'_, M>>, RecvError> {
+        let shared = self.raw.shared.clone();
+        match self.raw.try_recv()? {
+            Some(raw) => decode(&shared, raw).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The next message; blocks until there is one.
+    ///
+    /// # Errors
+    /// [`RecvError`].
+    pub fn recv(&mut self) -> Result<Message<'_, M>, RecvError> {
+        let shared = self.raw.shared.clone();
+        decode(&shared, self.raw.recv()?)
+    }
+
+    /// The next message; blocks for at most `timeout`.
+    ///
+    /// # Errors
+    /// [`RecvError`].
+    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Option<Message<'_, M>>, RecvError> {
+        let shared = self.raw.shared.clone();
+        match self.raw.recv_timeout(timeout)? {
+            Some(raw) => decode(&shared, raw).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The next message; a future that any executor can run. As [`crate::Mailbox::recv_async`].
+    ///
+    /// # Errors
+    /// [`RecvError`].
+    pub async fn recv_async(&mut self) -> Result<Message<'_, M>, RecvError> {
+        let shared = self.raw.shared.clone();
+        decode(&shared, self.raw.recv_async().await?)
+    }
+
+    /// Drives the node once and hands every message that is there to `handle`, as [`crate::Mailbox::poll`] does: lent
+    /// from the receive ring where the codec allows. What can't be decoded is counted, a dead letter, and skipped.
+    ///
+    /// # Errors
+    /// [`MailboxClosed`] when the node is closed and everything has been taken.
+    pub fn poll(&mut self, mut handle: impl FnMut(Message<'_, M>)) -> Result<usize, MailboxClosed> {
+        let shared = self.raw.shared.clone();
+        let scratch = &mut self.scratch;
+        self.raw.poll(|raw| {
+            let payload = if <M::Codec as Codec<M>>::IN_PLACE {
+                raw.payload
+            } else {
+                scratch.clear();
+                scratch.extend_from_slice(raw.payload);
+                &*scratch
+            };
+            match M::Codec::decode(payload) {
+                Ok(body) => handle(Message { body, raw }),
+                Err(cause) => drop(refuse::<M>(&shared, &raw, cause)),
+            }
+        })
+    }
+}
+
+fn decode<'m, M: Protocol>(
+    shared: &crate::mailbox::MailboxShared,
+    raw: crate::Message<'m>,
+) -> Result<Message<'m, M>, RecvError> {
+    match M::Codec::decode(raw.payload) {
+        Ok(body) => Ok(Message { body, raw }),
+        Err(cause) => Err(refuse::<M>(shared, &raw, cause).into()),
+    }
+}
+
+#[cold]
+fn refuse<M: Protocol>(
+    shared: &crate::mailbox::MailboxShared,
+    raw: &crate::Message<'_>,
+    cause: String,
+) -> Undecodable {
+    shared.report(Reason::Undecodable, raw.correlation, raw.payload.len());
+    undecodable::<M>(raw, cause)
+}
+
+impl<M: Protocol> std::fmt::Debug for Mailbox<M> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Mailbox")
+            .field("name", &self.name())
+            .field("protocol", &M::NAME)
+            .field("depth", &self.depth())
+            .finish()
+    }
+}
+
+impl Node {
+    /// Opens a mailbox that speaks `M`. Peers reach it by its name, and are refused if they would speak something else.
+    ///
+    /// # Errors
+    /// As [`Node::mailbox`].
+    pub fn typed_mailbox<M: Protocol>(
+        &self,
+        name: &str,
+        options: MailboxOptions,
+    ) -> Result<Mailbox<M>, NodeError> {
+        let raw = self.open_mailbox(name, options, Some(super::protocol::spoken::<M>()))?;
+        Ok(Mailbox {
+            raw,
+            scratch: Vec::new(),
+            speaks: std::marker::PhantomData,
+        })
+    }
+}
