@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use pmem_journal::{Event, Expected, Journal, Mode, Options, Reader};
 
 const PAYLOAD: usize = 256;
-const RECORD: usize = 336;
+const RECORD: usize = 320;
 
 fn main() {
     let wanted: Vec<String> = std::env::args()

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use crate::event::{Event, Expected};
 use crate::journal::Journal;
+use crate::listing::Listing;
 use crate::medium::sim::{Disk, Kind, SimMedium, Site};
 use crate::medium::{Access, Medium};
 use crate::mode::{Mode, Probe};
@@ -17,6 +18,7 @@ use crate::options::Options;
 use crate::publish::Publisher;
 use crate::recover::recover;
 use crate::scan::{Checks, Scanner, Step};
+use crate::sealed::drop_below;
 use crate::segment;
 
 type Payload = Vec<u8>;
@@ -28,6 +30,8 @@ struct Model {
     settled: Vec<Batch>,
     in_flight: Vec<Batch>,
     next: u8,
+    /// Events below this position may have been dropped.
+    dropped: u64,
 }
 
 impl Model {
@@ -86,13 +90,14 @@ fn open(suite: Suite, medium: &SimMedium) -> crate::Result<Journal> {
     .map(|(journal, _)| journal)
 }
 
-/// Everything recovery shows, as batches.
-fn shown(suite: Suite, medium: &SimMedium) -> Result<Vec<Batch>, String> {
+/// Everything recovery shows: the first position kept, and the batches from there.
+fn shown(suite: Suite, medium: &SimMedium) -> Result<(u64, Vec<Batch>), String> {
     let recovered = recover(medium, suite.checks).map_err(|e| format!("recovery refused: {e}"))?;
     let mut batches: Vec<Batch> = Vec::new();
     let mut open: Batch = Vec::new();
-    let mut position = 0;
-    for index in crate::recover::list_segments(medium).map_err(|e| e.to_string())? {
+    let first = recovered.report.first_position;
+    let mut position = first;
+    for index in Listing::read(medium).map_err(|e| e.to_string())?.segments {
         let file = medium
             .open(&segment::name(index), Access::Read)
             .map_err(|e| e.to_string())?;
@@ -111,6 +116,10 @@ fn shown(suite: Suite, medium: &SimMedium) -> Result<Vec<Batch>, String> {
                     return Err(format!("position {} where {position} follows", event.position));
                 }
                 position += 1;
+                // All events are of one entity: dropping some must not make its sequence start anew.
+                if event.sequence != position {
+                    return Err(format!("sequence {} where {position} follows", event.sequence));
+                }
                 open.push(event.payload.to_vec());
                 if event.batch_end {
                     batches.push(std::mem::take(&mut open));
@@ -121,12 +130,31 @@ fn shown(suite: Suite, medium: &SimMedium) -> Result<Vec<Batch>, String> {
     if !open.is_empty() {
         return Err("half a batch".to_owned());
     }
-    Ok(batches)
+    Ok((first, batches))
 }
 
 /// Checks what is shown against the model, and settles it.
 fn check(suite: Suite, medium: &SimMedium, model: &Model) -> Result<Model, String> {
-    let shown = shown(suite, medium)?;
+    let (first, kept) = shown(suite, medium)?;
+    if first > model.dropped {
+        return Err(format!(
+            "it begins at {first}, and only what is below {} was dropped",
+            model.dropped
+        ));
+    }
+    let mut shown: Vec<Batch> = Vec::new();
+    let mut events = 0;
+    for batch in &model.settled {
+        if events >= first {
+            break;
+        }
+        events += batch.len() as u64;
+        shown.push(batch.clone());
+    }
+    if events != first {
+        return Err(format!("it begins at {first}, in the middle of a batch"));
+    }
+    shown.extend(kept);
     let possible = model.settled.iter().chain(&model.in_flight);
     if shown.len() < model.settled.len() {
         return Err(format!(
@@ -144,7 +172,7 @@ fn check(suite: Suite, medium: &SimMedium, model: &Model) -> Result<Model, Strin
     Ok(Model {
         settled: shown,
         in_flight: Vec::new(),
-        next: model.next,
+        ..model.clone()
     })
 }
 
@@ -158,6 +186,9 @@ fn first_life(suite: Suite, medium: &SimMedium, model: &mut Model) -> Result<(),
         // Fills the segment, so that the next group rotates.
         model.append(&journal, &[&[700, 700]])?;
         model.append(&journal, &[&[256, 256], &[256]])?;
+        model.dropped = 8;
+        drop_below(medium, u64::MAX).map_err(drop)?;
+        model.append(&journal, &[&[64]])?;
         Ok(())
     };
     // A failure is the crash; whether it was right to fail is seen by what is left.
@@ -191,7 +222,7 @@ fn run(suite: Suite) -> Result<u64, String> {
 }
 
 /// Groups that end where stale records of the first life begin, and groups that leave stale ones themselves.
-const PLANS: [&[&[&[usize]]]; 2] = [&[&[&[176]], &[&[256]]], &[&[&[256], &[256], &[256]]]];
+const PLANS: [&[&[&[usize]]]; 2] = [&[&[&[192]], &[&[256]]], &[&[&[256], &[256], &[256]]]];
 
 fn second_life(
     suite: Suite,
@@ -253,14 +284,14 @@ fn run_damage(suite: Suite) -> Result<(), String> {
     let name = segment::name(0);
     let mut damaged = medium.disk();
     damaged.damage(&name, segment::DATA + 100);
-    if let Ok(batches) = shown(suite, &damaged.reborn(u64::MAX)) {
+    if let Ok((_, batches)) = shown(suite, &damaged.reborn(u64::MAX)) {
         return Err(format!(
             "bad media below a durable position, and {} batches are shown",
             batches.len()
         ));
     }
     let mut misdirected = medium.disk();
-    misdirected.misdirect(&name, segment::DATA, segment::DATA + 3 * 336, 336);
+    misdirected.misdirect(&name, segment::DATA, segment::DATA + 3 * 320, 320);
     check(suite, &misdirected.reborn(u64::MAX), &model).map(drop)
 }
 
@@ -298,6 +329,8 @@ fn leaving_out_any_commit_or_sync_is_noticed() {
         Site::SyncOfFile,
         Site::SyncOfNames,
         Site::SyncOfNamesAtOpen,
+        Site::SyncOfTable,
+        Site::SyncOfFloorName,
     ];
     let mut unnoticed = Vec::new();
     for kind in [Kind::PageCache, Kind::Pmem] {

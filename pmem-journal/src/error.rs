@@ -112,7 +112,9 @@ pub enum Error {
         max: usize,
     },
     /// The options contradict themselves or the limits.
-    #[error("segment size {given} is outside {min}..={max} or not a multiple of 4096")]
+    #[error(
+        "segment size {given} is outside {min}..={max}, or not a multiple of 4096 (from 2 MiB on: of 2 MiB)"
+    )]
     BadSegmentSize {
         /// What was asked for.
         given: u64,
@@ -152,6 +154,28 @@ pub enum Error {
         found: u16,
         /// Newest version this build reads.
         known: u16,
+    },
+    /// The segment uses a feature that this build does not have.
+    #[error(
+        "{segment} uses features (flags {flags:#06x}, codec {codec}) that this build does not know: use a newer build"
+    )]
+    UnknownFeature {
+        /// File name of the segment.
+        segment: String,
+        /// The segment's flags.
+        flags: u16,
+        /// The segment's compression or encryption.
+        codec: u32,
+    },
+    /// The events asked for were dropped. Read from `first` on, and what came before from a snapshot or a backup.
+    #[error(
+        "position {asked} was dropped from the journal, which begins at {first}: start there, from a snapshot"
+    )]
+    BelowFirst {
+        /// Position asked for.
+        asked: u64,
+        /// Position of the oldest event kept.
+        first: u64,
     },
     /// The operating system refused.
     #[error("cannot {doing} {path}: {source}")]

@@ -20,11 +20,12 @@ pub(crate) mod field {
     pub(crate) const ENTITY: Range<usize> = 32..48;
     pub(crate) const SEQUENCE: Range<usize> = 48..56;
     pub(crate) const TIMESTAMP: Range<usize> = 56..64;
-    pub(crate) const KEY: Range<usize> = 64..80;
 }
 
 /// Bytes of a record header.
-pub(crate) const HEADER: usize = 80;
+pub(crate) const HEADER: usize = 64;
+/// Bytes of an idempotency key, which stands behind the header if flag 8 says so.
+pub(crate) const KEY: usize = 16;
 /// Records start at multiples of this.
 pub(crate) const ALIGN: usize = 16;
 /// Largest payload.
@@ -32,7 +33,7 @@ pub const MAX_PAYLOAD: usize = 16 << 20;
 /// Largest extension (tags and correlation id) in bytes.
 pub const MAX_EXTENSION: usize = u16::MAX as usize;
 /// Largest record.
-pub(crate) const MAX_RECORD: usize = HEADER + MAX_EXTENSION + MAX_PAYLOAD;
+pub(crate) const MAX_RECORD: usize = HEADER + KEY + MAX_EXTENSION + MAX_PAYLOAD;
 
 /// First record of its batch.
 pub(crate) const FLAG_BATCH_START: u16 = 1;
@@ -40,7 +41,9 @@ pub(crate) const FLAG_BATCH_START: u16 = 1;
 pub(crate) const FLAG_BATCH_END: u16 = 2;
 /// A record of the journal's own: kind says which, it has no position of its own.
 pub(crate) const FLAG_CONTROL: u16 = 4;
-const KNOWN_FLAGS: u16 = FLAG_BATCH_START | FLAG_BATCH_END | FLAG_CONTROL;
+/// An idempotency key stands between header and extension.
+pub(crate) const FLAG_KEY: u16 = 8;
+const KNOWN_FLAGS: u16 = FLAG_BATCH_START | FLAG_BATCH_END | FLAG_CONTROL | FLAG_KEY;
 
 /// Control kind: a writer opened the journal; everything after it is of its epoch.
 pub(crate) const CONTROL_EPOCH: u16 = 1;
@@ -79,21 +82,26 @@ pub(crate) fn extension_len(event: &Event<'_>) -> usize {
         + if event.correlation.is_some() { 18 } else { 0 }
 }
 
+fn key_len(event: &Event<'_>) -> usize {
+    if event.idempotency_key == 0 { 0 } else { KEY }
+}
+
 /// Bytes of the event's record on the medium, padding included.
 pub(crate) fn encoded_len(event: &Event<'_>) -> usize {
-    padded(HEADER + extension_len(event) + event.payload.len())
+    padded(HEADER + key_len(event) + extension_len(event) + event.payload.len())
 }
 
 /// Appends the record to `out`. Limits have been checked.
 pub(crate) fn encode(out: &mut Vec<u8>, event: &Event<'_>, place: &Place) {
     let extension = extension_len(event);
-    let len = HEADER + extension + event.payload.len();
+    let len = HEADER + key_len(event) + extension + event.payload.len();
+    let flags = place.flags | if event.idempotency_key == 0 { 0 } else { FLAG_KEY };
     let start = out.len();
     let mut header = [0u8; HEADER];
     header[field::LEN].copy_from_slice(&(len as u32).to_le_bytes());
     header[field::KIND].copy_from_slice(&event.kind.to_le_bytes());
     header[field::SCHEMA].copy_from_slice(&event.schema_version.to_le_bytes());
-    header[field::FLAGS].copy_from_slice(&place.flags.to_le_bytes());
+    header[field::FLAGS].copy_from_slice(&flags.to_le_bytes());
     header[field::EXTENSION_LEN].copy_from_slice(&(extension as u16).to_le_bytes());
     header[field::POSITION].copy_from_slice(&place.position.to_le_bytes());
     header[field::EPOCH].copy_from_slice(&place.epoch.to_le_bytes());
@@ -101,9 +109,11 @@ pub(crate) fn encode(out: &mut Vec<u8>, event: &Event<'_>, place: &Place) {
     header[field::ENTITY].copy_from_slice(&event.entity.0.to_le_bytes());
     header[field::SEQUENCE].copy_from_slice(&place.sequence.to_le_bytes());
     header[field::TIMESTAMP].copy_from_slice(&place.timestamp.to_le_bytes());
-    header[field::KEY].copy_from_slice(&event.idempotency_key.to_le_bytes());
     out.reserve(padded(len));
     out.extend_from_slice(&header);
+    if event.idempotency_key != 0 {
+        out.extend_from_slice(&event.idempotency_key.to_le_bytes());
+    }
     if let Some(id) = event.correlation {
         out.extend_from_slice(&[EXTENSION_CORRELATION, 16]);
         out.extend_from_slice(&id.to_le_bytes());
@@ -174,7 +184,6 @@ pub(crate) struct Header {
     pub(crate) entity: u128,
     pub(crate) sequence: u64,
     pub(crate) timestamp: u64,
-    pub(crate) key: u128,
 }
 
 fn get<const N: usize>(bytes: &[u8; HEADER], range: std::ops::Range<usize>) -> [u8; N] {
@@ -198,7 +207,8 @@ impl Header {
             return Err(Invalid::Flags(flags));
         }
         let extension = u16::from_le_bytes(get(bytes, field::EXTENSION_LEN));
-        if HEADER + extension as usize > len as usize {
+        let key = if flags & FLAG_KEY != 0 { KEY } else { 0 };
+        if HEADER + key + extension as usize > len as usize {
             return Err(Invalid::Extension(extension, len));
         }
         Ok(Some(Header {
@@ -214,7 +224,6 @@ impl Header {
             entity: u128::from_le_bytes(get(bytes, field::ENTITY)),
             sequence: u64::from_le_bytes(get(bytes, field::SEQUENCE)),
             timestamp: u64::from_le_bytes(get(bytes, field::TIMESTAMP)),
-            key: u128::from_le_bytes(get(bytes, field::KEY)),
         }))
     }
 
@@ -222,20 +231,33 @@ impl Header {
         self.flags & FLAG_CONTROL != 0
     }
 
+    /// The idempotency key in `record`, which is this header's record, whole; 0 for none.
+    pub(crate) fn key(&self, record: &[u8]) -> u128 {
+        match record.get(HEADER..HEADER + KEY) {
+            Some(key) if self.flags & FLAG_KEY != 0 => {
+                let mut bytes = [0; KEY];
+                bytes.copy_from_slice(key);
+                u128::from_le_bytes(bytes)
+            }
+            _ => 0,
+        }
+    }
+
     /// The event in `record`, which is this header's record, whole.
     pub(crate) fn event<'a>(&self, record: &'a [u8]) -> Recorded<'a> {
-        let body = HEADER + self.extension_len;
+        let extension = HEADER + if self.flags & FLAG_KEY != 0 { KEY } else { 0 };
+        let body = extension + self.extension_len;
         Recorded {
             position: self.position,
             entity: EntityId(self.entity),
             sequence: self.sequence,
             kind: self.kind,
             schema_version: self.schema_version,
-            idempotency_key: self.key,
+            idempotency_key: self.key(record),
             timestamp: self.timestamp,
             batch_end: self.flags & FLAG_BATCH_END != 0,
             payload: &record[body..self.len],
-            extension: &record[HEADER..body],
+            extension: &record[extension..body],
         }
     }
 }
@@ -270,8 +292,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_event_of_256_bytes_takes_336_on_the_medium() {
-        assert_eq!(encoded_len(&Event::new(1, 1, &[0; 256])), 336);
+    fn an_event_of_256_bytes_takes_320_on_the_medium_and_336_with_a_key() {
+        assert_eq!(encoded_len(&Event::new(1, 1, &[0; 256])), 320);
+        assert_eq!(encoded_len(&Event::new(1, 1, &[0; 256]).key(9)), 336);
     }
 
     #[test]
@@ -304,6 +327,7 @@ mod tests {
         let back = decode(&bytes).unwrap().event(&bytes);
         assert_eq!((back.position, back.entity, back.sequence), (17, EntityId(7), 19));
         assert_eq!((back.kind, back.schema_version, back.timestamp), (9, 3, 23));
+        assert_eq!(back.idempotency_key, 11);
         assert_eq!((back.payload, back.correlation()), (&b"payload"[..], Some(13)));
         assert_eq!(back.tags().collect::<Vec<_>>(), ["a", "blue"]);
         for bit in 0..decode(&bytes).unwrap().len * 8 {

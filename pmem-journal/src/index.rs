@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};
 
 use crate::event::Appended;
-use crate::format::{Header, Invalid};
+use crate::format::{FLAG_BATCH_END, FLAG_BATCH_START, Header, Invalid};
 
 /// Hashes ids that may be chosen by strangers: a folded multiply under a seed of this process.
 #[derive(Clone)]
@@ -88,8 +88,8 @@ impl Index {
         self.entities.get(&entity).copied().unwrap_or(0)
     }
 
-    pub(crate) fn entities(&self) -> usize {
-        self.entities.len()
+    pub(crate) fn set_sequence(&mut self, entity: u128, sequence: u64) {
+        self.entities.insert(entity, sequence);
     }
 
     pub(crate) fn span(&self, entity: u128, key: u128) -> Option<Span> {
@@ -119,21 +119,24 @@ impl Index {
 
     /// Learns a record during recovery. Records of a batch that turns out unfinished are handed back by
     /// [`Index::forget_batch`].
-    pub(crate) fn learn(&mut self, header: &Header, starts: bool, ends: bool) -> Result<(), Invalid> {
+    pub(crate) fn learn(&mut self, header: &Header, key: u128, gaps: bool) -> Result<(), Invalid> {
+        let starts = header.flags & FLAG_BATCH_START != 0;
+        let ends = header.flags & FLAG_BATCH_END != 0;
         if starts {
             self.batch.clear();
             self.batch_first = header.position;
         }
         let known = self.sequence(header.entity);
         let unknown_past = self.partial && known == 0;
-        if header.sequence == 0 || (!unknown_past && header.sequence != known + 1) {
+        let follows = unknown_past || header.sequence == known + 1 || (gaps && header.sequence > known);
+        if header.sequence == 0 || !follows {
             return Err(Invalid::Sequence {
                 found: header.sequence,
                 expected: known + 1,
             });
         }
         self.entities.insert(header.entity, header.sequence);
-        self.batch.push((header.entity, header.key));
+        self.batch.push((header.entity, key));
         if ends {
             let span = Span {
                 first: self.batch_first,

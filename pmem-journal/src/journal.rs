@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::commit::Group;
 use crate::error::{Error, Result};
 use crate::event::{Appended, EntityId, Event, Expected};
+use crate::floor;
 use crate::format::{
     self, CONTROL_CLOSE, CONTROL_EPOCH, FLAG_BATCH_END, FLAG_BATCH_START, JournalId, MAX_EXTENSION,
     MAX_PAYLOAD, Place,
@@ -19,7 +20,7 @@ use crate::index::{Index, Span};
 use crate::lock::WriterLock;
 use crate::medium::file::FileMedium;
 use crate::medium::pmem::{PmemMedium, probe};
-use crate::medium::{Access, Medium, MediumFile};
+use crate::medium::{Access, Medium, MediumFile, UNFINISHED};
 use crate::mode::{Mode, Probe};
 use crate::options::Options;
 use crate::publish::Publisher;
@@ -37,6 +38,8 @@ pub struct Journal {
     pub(crate) mapped: bool,
     pub(crate) state: Mutex<State>,
     pub(crate) changed: Condvar,
+    /// Held while segments are dropped.
+    pub(crate) dropping: Mutex<()>,
 }
 
 /// What the lock protects.
@@ -88,7 +91,12 @@ impl Journal {
     pub fn open_with(dir: impl AsRef<Path>, options: &Options) -> Result<(Journal, Recovery)> {
         let dir = dir.as_ref();
         let (min, max, given) = (segment::MIN_SIZE, segment::MAX_SIZE, options.segment_size);
-        if !(min..=max).contains(&given) || !given.is_multiple_of(4096) {
+        let multiple = if given < segment::HUGE_PAGE {
+            4096
+        } else {
+            segment::HUGE_PAGE
+        };
+        if !(min..=max).contains(&given) || !given.is_multiple_of(multiple) {
             return Err(Error::BadSegmentSize { given, min, max });
         }
         if options.create {
@@ -133,12 +141,7 @@ impl Journal {
         checks: Checks,
     ) -> Result<(Journal, Recovery)> {
         let recovered = recover(&*medium, checks)?;
-        let names = medium.list().map_err(Error::io("list", dir))?;
-        if names.iter().any(|name| name == SPARE) {
-            medium
-                .remove(SPARE)
-                .map_err(Error::io("remove a leftover spare segment in", dir))?;
-        }
+        remove_leftovers(&*medium).map_err(Error::io("remove what a crash left in", dir))?;
         let mut spare = SpareMaker::new(Arc::clone(&medium), options.segment_size, options.spare_ahead)
             .map_err(Error::io("start a thread for", dir))?;
         let epoch = recovered.epoch + 1;
@@ -160,15 +163,23 @@ impl Journal {
                     let old = Segment { header, file };
                     let next = Header {
                         index: header.index + 1,
-                        base: header.log_position(active.offset),
+                        base: active.log_end,
                         first_position: recovered.report.next_position,
                         size: options.segment_size,
                         epoch,
+                        compacted: false,
                         ..header
                     };
                     if !active.sealed {
-                        seal(&old, active.offset, next.first_position, recovered.epoch)
-                            .map_err(Error::io("seal", &name))?;
+                        let timestamp = recovered.timestamp;
+                        seal(
+                            &old,
+                            active.offset,
+                            next.first_position,
+                            recovered.epoch,
+                            timestamp,
+                        )
+                        .map_err(Error::io("seal", &name))?;
                     }
                     fresh = Some(next.epoch);
                     (make_segment(&*medium, &mut spare, next, dir)?, DATA)
@@ -189,6 +200,7 @@ impl Journal {
                     base: 0,
                     first_position: 0,
                     epoch,
+                    compacted: false,
                 };
                 (make_segment(&*medium, &mut spare, header, dir)?, DATA)
             }
@@ -232,6 +244,7 @@ impl Journal {
             mapped,
             state: Mutex::new(state),
             changed: Condvar::new(),
+            dropping: Mutex::new(()),
         };
         Ok((journal, recovered.report))
     }
@@ -251,14 +264,9 @@ impl Journal {
         self.lock().durable_events
     }
 
-    /// The entity's last sequence, 0 if it has no event.
-    pub fn sequence(&self, entity: EntityId) -> u64 {
-        self.lock().index.sequence(entity.0)
-    }
-
-    /// How many entities have events.
-    pub fn entities(&self) -> usize {
-        self.lock().index.entities()
+    /// The entity's last sequence, 0 if it never had an event.
+    pub fn sequence(&self, entity: EntityId) -> Result<u64> {
+        Ok(self.lock().index.sequence(entity.0))
     }
 
     /// Appends the events as one batch, all or nothing, durable before this returns.
@@ -320,6 +328,12 @@ impl Journal {
         Reader::open_below(&self.dir, limit)?.replay(from)
     }
 
+    /// All events kept, up to what is durable now.
+    pub fn replay_kept(&self) -> Result<crate::reader::Replay> {
+        let limit = self.lock().durable;
+        Reader::open_below(&self.dir, limit)?.replay_kept()
+    }
+
     /// Notes a good end in the journal and releases the lock. Dropping does the same and hides failures.
     pub fn close(self) -> Result<()> {
         let mut state = self.lock();
@@ -358,8 +372,14 @@ impl Journal {
         };
         // Until the footer is written a lack of space leaves everything as it was.
         let file = state.spare.take().map_err(|e| no_space(e, size, &self.dir))?;
-        let made = seal(&old, state.offset, state.next_position, state.epoch)
-            .and_then(|()| name_segment(&*state.medium, file, next));
+        let made = seal(
+            &old,
+            state.offset,
+            state.next_position,
+            state.epoch,
+            state.timestamp,
+        )
+        .and_then(|()| name_segment(&*state.medium, file, next));
         match made {
             Ok(segment) => state.segment = Arc::new(segment),
             Err(e) => return Err(state.poison(&format!("starting segment {} failed: {e}", next.index))),
@@ -599,8 +619,16 @@ impl State {
     }
 }
 
-fn seal(segment: &Segment, offset: u64, next_position: u64, epoch: u32) -> std::io::Result<()> {
+fn seal(
+    segment: &Segment,
+    offset: u64,
+    next_position: u64,
+    epoch: u32,
+    timestamp: u64,
+) -> std::io::Result<()> {
     let footer = Footer {
+        log_end: segment.header.log_position(offset),
+        timestamp,
         index: segment.header.index,
         end: offset,
         next_position,
@@ -634,6 +662,30 @@ fn no_space(e: std::io::Error, segment_size: u64, dir: &Path) -> Error {
         },
         _ => Error::io("make a segment in", dir)(e),
     }
+}
+
+/// Removes files that a crash left unfinished, and segments that a drop had no time to remove.
+fn remove_leftovers(medium: &dyn Medium) -> std::io::Result<()> {
+    let names = medium.list()?;
+    let first = names.iter().filter_map(|name| floor::index_of(name)).max();
+    let below: Vec<&String> = names
+        .iter()
+        .filter(|name| first.is_some_and(|first| floor::is_below(name, first)))
+        .collect();
+    if !below.is_empty() {
+        // A dead writer may have named the floor without making the name durable.
+        medium.sync_dir()?;
+    }
+    let unfinished = |name: &&String| {
+        *name == SPARE
+            || name
+                .strip_suffix(UNFINISHED)
+                .is_some_and(|name| floor::index_of(name).is_some())
+    };
+    for name in names.iter().filter(unfinished).chain(below) {
+        medium.remove(name)?;
+    }
+    Ok(())
 }
 
 fn create_dir(dir: &Path) -> Result<()> {

@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::event::{EntityId, OwnedEvent, Recorded};
+use crate::listing::Listing;
 use crate::lock::WriterLock;
 use crate::medium::file::FileMedium;
 use crate::medium::{Access, Medium, MediumFile};
 use crate::publish;
-use crate::recover::{Recovery, list_segments, recover, recover_last};
+use crate::recover::{Recovery, recover, recover_last};
 use crate::scan::{Checks, Scanner, Step};
 use crate::segment::{self, Footer, Header};
 
@@ -59,11 +60,35 @@ impl Reader {
         WriterLock::is_held(&self.dir)
     }
 
-    /// Events at position `from` and after, up to what is durable now.
+    /// Position of the oldest event kept.
+    pub fn first_position(&self) -> Result<u64> {
+        let medium = FileMedium::new(&self.dir);
+        let listing = Listing::read(&medium)?;
+        match listing.segments.first() {
+            Some(first) => Ok(OpenSegment::open(&medium, *first)?.header.first_position),
+            None => Err(Error::NotAJournal {
+                dir: self.dir.clone(),
+            }),
+        }
+    }
+
+    /// All events kept, up to what is durable now.
+    pub fn replay_kept(&self) -> Result<Replay> {
+        self.replay_from(None)
+    }
+
+    /// Events at position `from` and after, up to what is durable now. If some of them were dropped the answer is
+    /// [`Error::BelowFirst`].
     pub fn replay(&self, from: u64) -> Result<Replay> {
+        self.replay_from(Some(from))
+    }
+
+    fn replay_from(&self, from: Option<u64>) -> Result<Replay> {
         let medium = FileMedium::new(&self.dir);
         let limit = self.durable_limit(&medium)?;
-        let indexes = list_segments(&medium)?;
+        let indexes = Listing::read(&medium)?.segments;
+        let asked = from;
+        let from = from.unwrap_or(0);
         let mut chosen = None;
         // Newest first: a reader of the end never opens the rest.
         for index in indexes.into_iter().rev() {
@@ -79,6 +104,10 @@ impl Reader {
                 dir: self.dir.clone(),
             });
         };
+        let first = open.header.first_position;
+        if from < first && asked.is_some() {
+            return Err(Error::BelowFirst { asked: from, first });
+        }
         let scanner = Scanner::new(&open.header, 0, Checks::ALL);
         let mut replay = Replay {
             reader: self.clone(),
@@ -90,6 +119,15 @@ impl Reader {
         };
         replay.set_end();
         Ok(replay)
+    }
+
+    /// Why a segment could not be opened: dropped meanwhile, or what the error says.
+    fn dropped(&self, asked: u64, e: Error) -> Error {
+        let missing = matches!(&e, Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound);
+        match self.first_position() {
+            Ok(first) if missing && first > asked => Error::BelowFirst { asked, first },
+            _ => e,
+        }
     }
 
     /// Log position up to which everything is durable.
@@ -225,15 +263,23 @@ impl Replay {
 
     fn set_end(&mut self) {
         let header = &self.open.header;
-        let limit = header.offset_of(self.limit.max(header.base));
-        self.scanner
-            .extend(limit.min(self.open.footer.map_or(header.data_end(), |footer| footer.end)));
+        let end = match self.open.footer {
+            Some(footer) if footer.log_end <= self.limit => footer.end,
+            footer => header
+                .offset_of(self.limit.max(header.base))
+                .min(footer.map_or(header.data_end(), |footer| footer.end)),
+        };
+        self.scanner.extend(end);
     }
 
     /// Goes on in the next segment, if this one is sealed and something beyond it is durable.
     fn next_segment(&mut self) -> Result<bool> {
         let header = self.open.header;
-        if self.limit <= header.log_position(self.scanner.offset) {
+        let end = match self.open.footer {
+            Some(footer) if footer.end == self.scanner.offset => footer.log_end,
+            _ => header.log_position(self.scanner.offset),
+        };
+        if self.limit <= end {
             return Ok(false);
         }
         if self.open.footer.is_none() {
@@ -249,15 +295,20 @@ impl Replay {
         if footer.end > self.scanner.offset {
             return Ok(true);
         }
-        if self.scanner.in_batch() || self.scanner.position != footer.next_position {
+        let all = self.scanner.position == footer.next_position
+            || (header.compacted && self.scanner.position < footer.next_position);
+        if self.scanner.in_batch() || !all {
             return Err(self.open.corrupt(
                 self.scanner.offset,
                 "its events are not those the footer speaks of",
             ));
         }
-        let next = OpenSegment::open(&self.medium, header.index + 1)?;
+        let next = match OpenSegment::open(&self.medium, header.index + 1) {
+            Err(e) => return Err(self.reader.dropped(footer.next_position, e)),
+            Ok(next) => next,
+        };
         let follows = next.header.journal == header.journal
-            && next.header.base == header.log_position(footer.end)
+            && next.header.base == footer.log_end
             && next.header.first_position == footer.next_position;
         if !follows {
             return Err(next.corrupt(0, "it does not go on where the segment before ended"));
@@ -301,7 +352,7 @@ impl Reader {
         let limit = self.durable_limit(&medium)?;
         let mut summary: Option<Summary> = None;
         let mut last = None;
-        for index in list_segments(&medium)? {
+        for index in Listing::read(&medium)?.segments {
             let open = OpenSegment::open(&medium, index)?;
             let header = open.header;
             let summary = summary.get_or_insert_with(|| Summary {
@@ -327,7 +378,7 @@ impl Reader {
             dir: self.dir.clone(),
             limit: Some(limit),
         }
-        .replay(last.unwrap_or(0))?;
+        .replay_from(last)?;
         while replay.next_event()?.is_some() {}
         summary.next_position = replay.position();
         Ok(summary)
@@ -342,7 +393,7 @@ impl Reader {
                 return Ok(found?.report);
             }
         }
-        let mut replay = self.replay(0)?;
+        let mut replay = self.replay_kept()?;
         let first = replay.open.header.first_position;
         while replay.next_event()?.is_some() {}
         let next = replay.position();
@@ -350,7 +401,7 @@ impl Reader {
             events: next - first,
             first_position: first,
             next_position: next,
-            segments: list_segments(&medium)?.len() as u64,
+            segments: Listing::read(&medium)?.segments.len() as u64,
             clean: false,
             torn: None,
         })

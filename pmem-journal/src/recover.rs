@@ -16,10 +16,10 @@
 //! append, and what lies beyond carries checksums of older epochs.
 
 use crate::error::{Error, Result};
-use crate::format::{
-    self, ALIGN, CONTROL_CLOSE, FLAG_BATCH_END, FLAG_BATCH_START, HEADER, Header as Record, Invalid, padded,
-};
+use crate::floor::Floor;
+use crate::format::{self, ALIGN, CONTROL_CLOSE, HEADER, Header as Record, Invalid, padded};
 use crate::index::Index;
+use crate::listing::Listing;
 use crate::medium::{Access, Medium, MediumFile};
 use crate::scan::{Checks, Scanner, Step, Window};
 use crate::segment::{self, DATA, Footer, Header};
@@ -58,6 +58,8 @@ pub(crate) struct Active {
     pub(crate) header: Header,
     /// Offset of the next record.
     pub(crate) offset: u64,
+    /// Log position of the next record.
+    pub(crate) log_end: u64,
     pub(crate) sealed: bool,
 }
 
@@ -69,23 +71,8 @@ pub(crate) struct Recovered {
     pub(crate) epoch: u32,
     pub(crate) timestamp: u64,
     pub(crate) index: Index,
-}
-
-/// Indexes of all segments, in order.
-pub(crate) fn list_segments(medium: &dyn Medium) -> Result<Vec<u64>> {
-    let names = medium
-        .list()
-        .map_err(Error::io("list", "the journal's directory"))?;
-    let mut indexes: Vec<u64> = names.iter().filter_map(|name| segment::index_of(name)).collect();
-    indexes.sort_unstable();
-    if let Some(gap) = indexes.windows(2).find(|pair| pair[0] + 1 != pair[1]) {
-        return Err(Error::Corruption {
-            segment: segment::name(gap[0] + 1),
-            offset: 0,
-            cause: "the segment is missing".to_owned(),
-        });
-    }
-    Ok(indexes)
+    /// A compacted segment was seen: sequences may rise with gaps.
+    gaps: bool,
 }
 
 impl Recovered {
@@ -104,13 +91,14 @@ impl Recovered {
             epoch: 0,
             timestamp: 0,
             index: Index::default(),
+            gaps: false,
         }
     }
 }
 
 /// Makes the last segment durable and says up to which log position it is valid. For readers without a writer.
 pub(crate) fn recover_last(medium: &dyn Medium) -> Result<u64> {
-    let indexes = list_segments(medium)?;
+    let indexes = Listing::read(medium)?.segments;
     let Some(index) = indexes.last() else { return Ok(0) };
     let name = segment::name(*index);
     let file = medium
@@ -127,15 +115,20 @@ pub(crate) fn recover_last(medium: &dyn Medium) -> Result<u64> {
     let mut out = Recovered::nothing(1);
     out.index.partial = true;
     scan_segment(&*file, &name, header, true, Checks::ALL, &mut out)?;
-    Ok(out
-        .active
-        .map_or(header.base, |active| header.log_position(active.offset)))
+    Ok(out.active.map_or(header.base, |active| active.log_end))
 }
 
 /// Reads the whole journal.
 pub(crate) fn recover(medium: &dyn Medium, checks: Checks) -> Result<Recovered> {
-    let indexes = list_segments(medium)?;
+    let Listing {
+        floor,
+        segments: indexes,
+    } = Listing::read(medium)?;
     let mut out = Recovered::nothing(indexes.len());
+    let floor = floor.map(|first| Floor::open(medium, first)).transpose()?;
+    if let Some(floor) = &floor {
+        floor.for_each(|entity, sequence| out.index.set_sequence(entity, sequence))?;
+    }
     for (n, index) in indexes.iter().enumerate() {
         let name = segment::name(*index);
         let file = medium
@@ -146,7 +139,9 @@ pub(crate) fn recover(medium: &dyn Medium, checks: Checks) -> Result<Recovered> 
         if n == 0 {
             out.report.first_position = header.first_position;
             out.report.next_position = header.first_position;
-            out.index.partial = header.first_position != 0;
+            if let Some(floor) = &floor {
+                floor.check(&header)?;
+            }
         }
         out.last = Some(header);
         scan_segment(&*file, &name, header, n + 1 == indexes.len(), checks, &mut out)?;
@@ -161,7 +156,7 @@ fn follows(before: &Recovered, header: &Header, name: &str) -> Result<()> {
         return Ok(());
     };
     let ok = header.journal == last.journal
-        && header.base == last.log_position(active.offset)
+        && header.base == active.log_end
         && header.first_position == before.report.next_position
         && header.epoch >= before.epoch;
     if ok {
@@ -209,10 +204,10 @@ fn scan_segment(
                 out.report.clean = record.kind == CONTROL_CLOSE;
             }
             Step::Record(record, range) => {
-                let starts = record.flags & FLAG_BATCH_START != 0;
-                let ends = record.flags & FLAG_BATCH_END != 0;
+                let key = record.key(&scanner.bytes()[range.clone()]);
+                out.gaps |= header.compacted;
                 out.index
-                    .learn(&record, starts, ends)
+                    .learn(&record, key, out.gaps)
                     .map_err(|cause| corrupt(scanner.offset - range.len() as u64, cause.to_string()))?;
                 out.timestamp = out.timestamp.max(record.timestamp);
                 out.report.clean = false;
@@ -226,13 +221,19 @@ fn scan_segment(
     if stop.is_some() && checks.batch {
         out.index.forget_batch();
     }
-    let (offset, position) = if checks.batch {
+    let (offset, mut position) = if checks.batch {
         (batch_start, batch_position)
     } else {
         (scanner.offset, scanner.position)
     };
+    let mut log_end = header.log_position(offset);
     if let Some(footer) = footer {
-        if offset != footer.end || position != footer.next_position {
+        if header.compacted && position <= footer.next_position {
+            // Where its last events were taken out, the footer alone knows.
+            position = footer.next_position;
+            log_end = footer.log_end;
+        }
+        if offset != footer.end || position != footer.next_position || log_end != footer.log_end {
             let cause = stop.unwrap_or(Invalid::Missing);
             return Err(corrupt(
                 stopped_at,
@@ -257,6 +258,7 @@ fn scan_segment(
     out.active = Some(Active {
         header,
         offset,
+        log_end,
         sealed: footer.is_some(),
     });
     Ok(())

@@ -21,8 +21,13 @@ pub(crate) const VERSION: u16 = 1;
 pub(crate) const MIN_SIZE: u64 = 8192;
 /// Largest segment.
 pub(crate) const MAX_SIZE: u64 = 1 << 30;
+/// Segments of this size and more are multiples of it, so that huge pages can map them.
+pub(crate) const HUGE_PAGE: u64 = 2 << 20;
 /// Name of a segment that is being made.
 pub(crate) const SPARE: &str = "spare.new";
+
+/// Segment flag: events were taken out of it, so positions and sequences rise with gaps.
+const FLAG_COMPACTED: u16 = 1;
 
 const HEADER_LEN: usize = 128;
 const HEADER_MAGIC: &[u8; 8] = b"PMJSEGMT";
@@ -52,6 +57,8 @@ pub(crate) struct Header {
     pub(crate) first_position: u64,
     /// Epoch in force at the start.
     pub(crate) epoch: u32,
+    /// Events were taken out of it: positions and sequences rise with gaps.
+    pub(crate) compacted: bool,
 }
 
 impl Header {
@@ -59,6 +66,7 @@ impl Header {
         let mut out = [0; HEADER_LEN];
         out[0..8].copy_from_slice(HEADER_MAGIC);
         out[8..10].copy_from_slice(&VERSION.to_le_bytes());
+        out[10..12].copy_from_slice(&(if self.compacted { FLAG_COMPACTED } else { 0 }).to_le_bytes());
         out[16..32].copy_from_slice(&self.journal);
         out[32..40].copy_from_slice(&self.index.to_le_bytes());
         out[40..48].copy_from_slice(&self.size.to_le_bytes());
@@ -100,7 +108,17 @@ impl Header {
         if crc32c::crc32c(&bytes[..124]) != u32::from_le_bytes(array(&bytes[124..])) {
             return Err(corrupt("the segment header's checksum is wrong".to_owned()));
         }
+        let flags = u16::from_le_bytes(array(&bytes[10..12]));
+        let codec = u32::from_le_bytes(array(&bytes[12..16]));
+        if flags & !FLAG_COMPACTED != 0 || codec != 0 {
+            return Err(Error::UnknownFeature {
+                segment: name.to_owned(),
+                flags,
+                codec,
+            });
+        }
         let header = Header {
+            compacted: flags & FLAG_COMPACTED != 0,
             journal: array(&bytes[16..32]),
             index: u64::from_le_bytes(array(&bytes[32..40])),
             size: u64::from_le_bytes(array(&bytes[40..48])),
@@ -161,6 +179,10 @@ pub(crate) struct Footer {
     pub(crate) next_position: u64,
     /// Epoch in force at the end.
     pub(crate) epoch: u32,
+    /// Log position of the first record after this segment: what the next segment's header has as its base.
+    pub(crate) log_end: u64,
+    /// Nanoseconds since 1970 of the last event in it; 0 if it has none.
+    pub(crate) timestamp: u64,
 }
 
 impl Footer {
@@ -171,6 +193,8 @@ impl Footer {
         out[16..24].copy_from_slice(&self.end.to_le_bytes());
         out[24..32].copy_from_slice(&self.next_position.to_le_bytes());
         out[32..36].copy_from_slice(&self.epoch.to_le_bytes());
+        out[40..48].copy_from_slice(&self.log_end.to_le_bytes());
+        out[48..56].copy_from_slice(&self.timestamp.to_le_bytes());
         let crc = crc32c::crc32c(&out[..60]);
         out[60..].copy_from_slice(&crc.to_le_bytes());
         out
@@ -191,6 +215,8 @@ impl Footer {
             end: u64::from_le_bytes(array(&bytes[16..24])),
             next_position: u64::from_le_bytes(array(&bytes[24..32])),
             epoch: u32::from_le_bytes(array(&bytes[32..36])),
+            log_end: u64::from_le_bytes(array(&bytes[40..48])),
+            timestamp: u64::from_le_bytes(array(&bytes[48..56])),
         };
         Ok(Some(footer).filter(|f| f.index == header.index && (DATA..=header.data_end()).contains(&f.end)))
     }

@@ -134,7 +134,7 @@ fn flips(closed: bool) -> Vec<(u64, Result<u64, Error>)> {
     let dir = parent.path().join("journal");
     journal_of(&dir, 10, closed);
     let pristine = fs::read(segment(&dir, 0)).unwrap();
-    let end = 4096 + 10 * 192;
+    let end = 4096 + 10 * 176;
     (4096..end)
         .step_by(7)
         .map(|offset| {
@@ -151,8 +151,8 @@ fn flips(closed: bool) -> Vec<(u64, Result<u64, Error>)> {
 #[test]
 fn after_a_good_close_no_damaged_byte_goes_unnoticed() {
     for (offset, opened) in flips(true) {
-        // Padding (12 bytes behind each record of 180) belongs to no record.
-        if (offset - 4096) % 192 < 180 {
+        // Padding (12 bytes behind each record of 164) belongs to no record.
+        if (offset - 4096) % 176 < 164 {
             corruption(opened);
         } else {
             assert_eq!(opened.unwrap(), 10);
@@ -163,9 +163,9 @@ fn after_a_good_close_no_damaged_byte_goes_unnoticed() {
 #[test]
 fn after_a_kill_damage_below_the_last_commit_is_corruption_and_in_it_a_torn_tail() {
     for (offset, opened) in flips(false) {
-        let (record, within) = ((offset - 4096) / 192, (offset - 4096) % 192);
+        let (record, within) = ((offset - 4096) / 176, (offset - 4096) % 176);
         match (record, within) {
-            (_, 180..) => assert_eq!(opened.unwrap(), 10),
+            (_, 164..) => assert_eq!(opened.unwrap(), 10),
             (9, _) => assert_eq!(opened.unwrap(), 9, "byte {offset}"),
             _ => drop(corruption(opened)),
         }

@@ -29,9 +29,9 @@ enum Command {
     /// Events as JSON lines
     Dump {
         dir: PathBuf,
-        /// Position to start at
-        #[arg(long, default_value_t = 0)]
-        from: u64,
+        /// Position to start at; without it, the first event kept
+        #[arg(long)]
+        from: Option<u64>,
         /// Only this entity (32 hex digits, or a name)
         #[arg(long)]
         entity: Option<String>,

@@ -41,9 +41,13 @@ pub(crate) fn info(dir: &Path) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-pub(crate) fn dump(dir: &Path, from: u64, entity: Option<&str>, tag: Option<&str>) -> Outcome {
+pub(crate) fn dump(dir: &Path, from: Option<u64>, entity: Option<&str>, tag: Option<&str>) -> Outcome {
     let entity = entity.map(line::entity);
-    let mut replay = Reader::open(dir)?.replay(from)?;
+    let reader = Reader::open(dir)?;
+    let mut replay = match from {
+        Some(from) => reader.replay(from)?,
+        None => reader.replay_kept()?,
+    };
     let mut out = BufWriter::new(io::stdout().lock());
     while let Some(event) = replay.next_event()? {
         let wanted = entity.is_none_or(|entity| entity == event.entity)
@@ -91,7 +95,11 @@ pub(crate) fn verify(dir: &Path) -> Outcome {
 
 pub(crate) fn tail(dir: &Path, follow: bool, lines: u64) -> Outcome {
     let reader = Reader::open(dir)?;
-    let from = reader.summary()?.next_position.saturating_sub(lines);
+    let summary = reader.summary()?;
+    let from = summary
+        .next_position
+        .saturating_sub(lines)
+        .max(summary.first_position);
     let mut replay = reader.replay(from)?;
     let mut out = BufWriter::new(io::stdout().lock());
     let mut pause = Duration::from_millis(1);

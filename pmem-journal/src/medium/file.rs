@@ -2,13 +2,13 @@
 //! and filled with zeroes before anything is written into them.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, fallocate};
 
-use super::{Access, Medium, MediumFile};
+use super::{Access, Medium, MediumFile, UNFINISHED};
 
 static ZEROES: [u8; 1 << 16] = [0; 1 << 16];
 
@@ -77,7 +77,26 @@ impl Medium for FileMedium {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        fs::remove_file(self.dir.join(name))
+        let path = self.dir.join(name);
+        // What a link leads to first: a dangling link is found again, a file that nothing leads to is not.
+        if let Ok(target) = fs::read_link(&path) {
+            match fs::remove_file(self.dir.join(target)) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
+        }
+        fs::remove_file(path)
+    }
+
+    fn store(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let unfinished = self.dir.join(format!("{name}{UNFINISHED}"));
+        let written = File::create(&unfinished).and_then(|mut file| {
+            file.write_all(bytes)?;
+            file.sync_all()
+        });
+        written
+            .and_then(|()| fs::rename(&unfinished, self.dir.join(name)))
+            .inspect_err(|_| drop(fs::remove_file(&unfinished)))
     }
 
     fn sync_dir(&self) -> io::Result<()> {

@@ -33,11 +33,17 @@ pub(crate) trait Medium: Send + Sync {
     fn open(&self, name: &str, access: Access) -> io::Result<Box<dyn MediumFile>>;
     /// Gives a file its final name.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
-    /// Removes a file.
+    /// Removes a file; of a link, also what it leads to.
     fn remove(&self, name: &str) -> io::Result<()>;
+    /// Writes a file of these bytes, durable before it gets its name, in place of any of that name. The name is not
+    /// durable yet.
+    fn store(&self, name: &str, bytes: &[u8]) -> io::Result<()>;
     /// Makes names durable.
     fn sync_dir(&self) -> io::Result<()>;
 }
+
+/// Ending of a name that a file has until it is whole.
+pub(crate) const UNFINISHED: &str = ".new";
 
 /// A file whose writes can be made durable.
 pub(crate) trait MediumFile: Send + Sync {

@@ -73,6 +73,10 @@ impl Medium for PmemMedium {
         self.files.remove(name)
     }
 
+    fn store(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        self.files.store(name, bytes)
+    }
+
     fn sync_dir(&self) -> io::Result<()> {
         self.files.sync_dir()
     }

@@ -6,7 +6,7 @@
 //!   unit was written several times, any of the versions may be there.
 //! - A page cache's commit makes the whole file durable, whoever wrote. A fence makes durable what this writer's
 //!   life wrote, in all files; what a dead writer left pending stays pending until a sync of the file.
-//! - Names change in order; at a crash any prefix of the changes since the last directory sync has happened.
+//! - At a crash each change of a name since the last directory sync has independently happened or not.
 //! - New files are zero and durable, as creation fills and syncs them. Their names are not.
 //! - At the chosen operation the crash happens instead of it, and every operation after it fails.
 //! - Death of the process keeps everything visible, and nothing more durable than it was.
@@ -15,7 +15,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Access, Medium, MediumFile};
+use super::{Access, Medium, MediumFile, UNFINISHED};
+use crate::floor;
 use crate::format::{self, CONTROL_CLOSE, CONTROL_EPOCH};
 use crate::segment::FOOTER;
 
@@ -45,8 +46,11 @@ pub(crate) enum Site {
     /// Nothing was pending: it cost time for nothing.
     CommitOfNothing,
     SyncOfFile,
+    /// Of a table, before it gets its name.
+    SyncOfTable,
     SyncOfNames,
     SyncOfNamesAtOpen,
+    SyncOfFloorName,
 }
 
 #[derive(Clone)]
@@ -81,17 +85,18 @@ impl SimFile {
 #[derive(Clone)]
 enum Naming {
     Name(String, usize),
-    Rename(String, String),
+    Rename(String, String, usize),
     Remove(String),
 }
 
 fn apply(names: &mut BTreeMap<String, usize>, naming: &Naming) {
     match naming {
         Naming::Name(name, file) => drop(names.insert(name.clone(), *file)),
-        Naming::Rename(from, to) => {
-            if let Some(file) = names.remove(from) {
-                names.insert(to.clone(), file);
+        Naming::Rename(from, to, file) => {
+            if names.get(from) == Some(file) {
+                names.remove(from);
             }
+            names.insert(to.clone(), *file);
         }
         Naming::Remove(name) => drop(names.remove(name)),
     }
@@ -216,17 +221,32 @@ impl Disk {
         let mut images = Vec::new();
         for (n, choice) in choices.iter().enumerate() {
             // Names in every image of few, and in turn in many.
-            let states = self.pending_names.len() + 1;
-            let named: Vec<usize> = if choices.len() * states <= limit {
-                (0..states).collect()
+            let states = self.naming_states();
+            if choices.len() * states.len() <= limit {
+                images.extend(states.iter().map(|names| self.image(&units, choice, names)));
             } else {
-                vec![states - 1 - n % states]
-            };
-            for names in named {
-                images.push(self.image(&units, choice, names));
+                images.push(self.image(&units, choice, &states[n % states.len()]));
             }
         }
         images
+    }
+
+    /// Which of the changes of names since the last directory sync may have happened: any, where they are few;
+    /// else each prefix, each alone, and all but each.
+    fn naming_states(&self) -> Vec<Vec<bool>> {
+        let n = self.pending_names.len();
+        if n <= 4 {
+            return (0..1u32 << n)
+                .rev()
+                .map(|bits| (0..n).map(|at| bits & (1 << at) != 0).collect())
+                .collect();
+        }
+        let mut states: Vec<Vec<bool>> = (0..=n).map(|kept| (0..n).map(|at| at < kept).collect()).collect();
+        for one in 0..n {
+            states.push((0..n).map(|at| at == one).collect());
+            states.push((0..n).map(|at| at != one).collect());
+        }
+        states
     }
 
     fn units(&self) -> Vec<Unit> {
@@ -249,7 +269,7 @@ impl Disk {
         units.into_values().collect()
     }
 
-    fn image(&self, units: &[Unit], choice: &[usize], names: usize) -> Disk {
+    fn image(&self, units: &[Unit], choice: &[usize], names: &[bool]) -> Disk {
         let mut disk = self.clone();
         let size = self.kind.unit();
         for (unit, versions) in units.iter().zip(choice) {
@@ -266,7 +286,7 @@ impl Disk {
         for file in &mut disk.files {
             file.pending.clear();
         }
-        for naming in disk.pending_names.drain(..).take(names) {
+        for (naming, _) in disk.pending_names.drain(..).zip(names).filter(|(_, kept)| **kept) {
             apply(&mut disk.names, &naming);
         }
         disk
@@ -347,8 +367,10 @@ impl Medium for SimMedium {
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut disk = self.lock();
         disk.step()?;
+        let file = disk.visible_names().get(from).copied();
+        let file = file.ok_or(io::ErrorKind::NotFound)?;
         disk.pending_names
-            .push(Naming::Rename(from.to_owned(), to.to_owned()));
+            .push(Naming::Rename(from.to_owned(), to.to_owned(), file));
         Ok(())
     }
 
@@ -359,15 +381,31 @@ impl Medium for SimMedium {
         Ok(())
     }
 
+    fn store(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let unfinished = format!("{name}{UNFINISHED}");
+        let file = self.create(&unfinished, bytes.len() as u64)?;
+        file.write_at(0, bytes)?;
+        let mut disk = self.lock();
+        disk.step()?;
+        let site = Site::SyncOfTable;
+        if !disk.note(site) {
+            let file = disk.files.len() - 1;
+            disk.files[file].settle(|_| true);
+        }
+        drop(disk);
+        self.rename(&unfinished, name)
+    }
+
     fn sync_dir(&self) -> io::Result<()> {
         let mut disk = self.lock();
         disk.step()?;
         // An open syncs names before it makes any; its own renames come at least three operations later.
-        let own = matches!(disk.pending_names.last(), Some(Naming::Rename(..))) && disk.ops > 3;
-        let site = if own {
-            Site::SyncOfNames
-        } else {
-            Site::SyncOfNamesAtOpen
+        let site = match disk.pending_names.last() {
+            Some(Naming::Rename(_, to, _)) if disk.ops > 3 && floor::index_of(to).is_some() => {
+                Site::SyncOfFloorName
+            }
+            Some(Naming::Rename(..)) if disk.ops > 3 => Site::SyncOfNames,
+            _ => Site::SyncOfNamesAtOpen,
         };
         if !disk.note(site) {
             let mut names = std::mem::take(&mut disk.names);
