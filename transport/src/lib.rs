@@ -11,6 +11,7 @@ mod connect;
 pub mod control;
 pub mod dead_letter;
 mod dispatch;
+pub mod doze;
 mod drive;
 pub mod event;
 pub mod frame;
@@ -25,6 +26,7 @@ pub mod protocol;
 pub mod reference;
 pub mod ring;
 pub mod session;
+mod sync;
 pub mod typed;
 pub mod wait;
 

@@ -10,9 +10,10 @@ use std::any::Any;
 use std::io;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use memmap2::MmapMut;
+
+use crate::sync::atomic::AtomicU64;
 
 /// A page-aligned, zeroed region of bytes that outlives every ring that uses it.
 #[derive(Clone)]
@@ -20,6 +21,8 @@ pub struct RingMemory {
     base: NonNull<u8>,
     len: usize,
     _owner: Arc<dyn Any + Send + Sync>,
+    #[cfg(loom)]
+    shadow: (Arc<crate::sync::Shadow>, usize),
 }
 
 // SAFETY: the region is plain bytes kept alive by `_owner`, which is itself Send and Sync; every access to the
@@ -36,11 +39,8 @@ impl RingMemory {
     pub fn anonymous(len: usize) -> io::Result<RingMemory> {
         let mut map = MmapMut::map_anon(len)?;
         let base = NonNull::new(map.as_mut_ptr()).ok_or_else(|| io::Error::other("mmap returned null"))?;
-        Ok(RingMemory {
-            base,
-            len,
-            _owner: Arc::new(map),
-        })
+        // SAFETY: the mapping is that long, page-aligned, lives as long as the owner, and nobody else knows of it.
+        Ok(unsafe { RingMemory::from_raw(base, len, Arc::new(map)) })
     }
 
     /// Memory that something else owns: a shared mapping, a registered region.
@@ -53,6 +53,8 @@ impl RingMemory {
             base,
             len,
             _owner: owner,
+            #[cfg(loom)]
+            shadow: (Arc::new(crate::sync::Shadow::new(len)), 0),
         }
     }
 
@@ -68,6 +70,8 @@ impl RingMemory {
             base,
             len,
             _owner: self._owner.clone(),
+            #[cfg(loom)]
+            shadow: (self.shadow.0.clone(), self.shadow.1 + offset),
         }
     }
 
@@ -93,9 +97,59 @@ impl RingMemory {
     #[inline]
     pub fn word(&self, offset: usize) -> &AtomicU64 {
         assert!(offset.is_multiple_of(8) && self.len >= 8 && offset <= self.len - 8);
+        #[cfg(loom)]
+        return self.shadow.0.word(self.shadow.1 + offset);
+        #[cfg(not(loom))]
         // SAFETY: in bounds and aligned, as just checked; the base is at least 64-byte aligned; atomics may be
         // shared with other threads, processes and devices.
-        unsafe { AtomicU64::from_ptr(self.base.as_ptr().add(offset).cast()) }
+        unsafe {
+            AtomicU64::from_ptr(self.base.as_ptr().add(offset).cast())
+        }
+    }
+
+    /// Bytes that nobody writes just now.
+    ///
+    /// # Safety
+    /// They lie inside the region, and for as long as the slice lives no thread of this process writes them.
+    #[inline]
+    pub(crate) unsafe fn bytes(&self, offset: usize, len: usize) -> &[u8] {
+        debug_assert!(len <= self.len && offset <= self.len - len);
+        #[cfg(loom)]
+        // SAFETY: the base less the offset of this part is where the shadow's memory starts.
+        unsafe {
+            self.shadow
+                .0
+                .read(self.as_ptr().sub(self.shadow.1), self.shadow.1 + offset, len);
+        }
+        // SAFETY: as the caller promises.
+        unsafe { std::slice::from_raw_parts(self.as_ptr().add(offset), len) }
+    }
+
+    /// Bytes that nobody else reads or writes just now.
+    ///
+    /// # Safety
+    /// They lie inside the region, and for as long as the slice lives no other thread of this process accesses them.
+    #[inline]
+    #[allow(clippy::mut_from_ref)]
+    pub(crate) unsafe fn bytes_mut(&self, offset: usize, len: usize) -> &mut [u8] {
+        debug_assert!(len <= self.len && offset <= self.len - len);
+        #[cfg(loom)]
+        self.shadow.0.write(self.shadow.1 + offset, len);
+        // SAFETY: as the caller promises.
+        unsafe { std::slice::from_raw_parts_mut(self.as_ptr().add(offset), len) }
+    }
+
+    /// Zeroes bytes that nobody else reads or writes just now.
+    ///
+    /// # Safety
+    /// As [`RingMemory::bytes_mut`].
+    #[inline]
+    pub(crate) unsafe fn zero(&self, offset: usize, len: usize) {
+        debug_assert!(len <= self.len && offset <= self.len - len);
+        #[cfg(loom)]
+        self.shadow.0.zero(self.shadow.1 + offset, len);
+        // SAFETY: as the caller promises.
+        unsafe { std::ptr::write_bytes(self.as_ptr().add(offset), 0, len) };
     }
 }
 

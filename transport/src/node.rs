@@ -13,6 +13,7 @@ use crate::address::{Address, Target};
 use crate::connect::{self, ConnectError};
 use crate::control::MAX_NAME;
 use crate::dead_letter::DeadLetters;
+use crate::doze;
 use crate::drive::Driver;
 use crate::event::{Event, Events};
 use crate::handshake::{CAPABILITY_CHECKSUMS, Identity, Secret};
@@ -22,6 +23,7 @@ use crate::mailbox::{Direct, MAX_CAPACITY, Mailbox, MailboxOptions, MailboxShare
 use crate::peer::{Peer, PeerInner, ResolveError};
 use crate::protocol::{self, Asked, Refusal, Spoken};
 use crate::session::{Time, Timing};
+use crate::sync;
 use crate::wait::{Idle, Step, Wait, lock, thread_waker, try_lock};
 
 /// Who drives a node: polls its links, hands out what arrives, keeps the deadlines.
@@ -238,7 +240,7 @@ impl NodeBuilder {
             meeting: Mutex::default(),
             handshakes: AtomicUsize::new(0),
             driver: Mutex::new(driver),
-            asleep: AtomicBool::new(false),
+            asleep: sync::atomic::AtomicU64::new(0),
             waker,
             closed: AtomicBool::new(false),
         });
@@ -497,7 +499,7 @@ pub(crate) struct NodeInner {
     pub(crate) handshakes: AtomicUsize,
     driver: Mutex<Driver>,
     /// The driving thread sleeps, or is about to.
-    asleep: AtomicBool,
+    asleep: sync::atomic::AtomicU64,
     waker: Arc<mio::Waker>,
     pub(crate) closed: AtomicBool,
 }
@@ -610,15 +612,14 @@ impl NodeInner {
 
     /// Sleeps until something arrives, a deadline comes, or [`NodeInner::wake`] is called.
     fn sleep(&self, driver: &mut Driver, until: Option<Instant>) {
-        self.asleep.store(true, Ordering::SeqCst);
+        doze::announce(&self.asleep);
         driver.sleep(self, until);
-        self.asleep.store(false, Ordering::SeqCst);
+        doze::withdraw(&self.asleep);
     }
 
     /// Wakes the driving thread if it sleeps.
     pub(crate) fn wake(&self) {
-        std::sync::atomic::fence(Ordering::SeqCst);
-        if self.asleep.load(Ordering::SeqCst) {
+        if doze::must_wake(&self.asleep) {
             let _ = self.waker.wake();
         }
     }
@@ -656,9 +657,9 @@ impl NodeInner {
                             return None;
                         }
                         // Announced first, then looked once more: a change in between wakes the sleep below.
-                        self.asleep.store(true, Ordering::SeqCst);
+                        doze::announce(&self.asleep);
                         if let Poll::Ready(value) = attempt(&waker) {
-                            self.asleep.store(false, Ordering::SeqCst);
+                            doze::withdraw(&self.asleep);
                             return Some(value);
                         }
                         self.sleep(&mut driver, deadline);

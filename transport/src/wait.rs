@@ -1,10 +1,12 @@
 //! Waiting: how a thread spends the time in which nothing arrives, and how it is woken without losing a wake-up.
 
-use std::sync::atomic::{AtomicBool, Ordering, fence};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
+
+use crate::sync;
+use crate::sync::atomic::{AtomicBool, Ordering, fence};
 
 /// What a driving thread does while nothing arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,13 +115,13 @@ impl Idle {
 #[derive(Default)]
 pub(crate) struct WaitList {
     anybody: AtomicBool,
-    wakers: Mutex<Vec<Waker>>,
+    wakers: sync::Mutex<Vec<Waker>>,
 }
 
 impl WaitList {
     /// Registers; the caller must then look at the condition again before it sleeps.
     pub(crate) fn register(&self, waker: &Waker) {
-        let mut wakers = lock(&self.wakers);
+        let mut wakers = self.wakers();
         if !wakers.iter().any(|known| known.will_wake(waker)) {
             wakers.push(waker.clone());
         }
@@ -135,10 +137,14 @@ impl WaitList {
         }
     }
 
+    fn wakers(&self) -> sync::MutexGuard<'_, Vec<Waker>> {
+        self.wakers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     #[cold]
     fn wake_registered(&self) {
         let woken = {
-            let mut wakers = lock(&self.wakers);
+            let mut wakers = self.wakers();
             self.anybody.store(false, Ordering::Relaxed);
             std::mem::take(&mut *wakers)
         };
@@ -172,7 +178,7 @@ pub(crate) fn thread_waker() -> Waker {
 /// Locks; a thread that panicked while it held the lock left data that is still whole, because no critical section
 /// of this crate calls code of others.
 pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// As [`lock`], without waiting.

@@ -5,17 +5,17 @@
 //!
 //! # No wake-up is lost
 //!
-//! The receiver stores "asleep", then looks at its rings and cells once more; the sender stores a frame (or a
-//! consumed position), then looks at "asleep". A sequentially consistent fence stands between the two steps on both
-//! sides, so at least one of the two sees what the other stored: either the receiver does not sleep, or the sender
-//! swaps the flag off and sends one byte on the socket, which stays readable until the receiver has read it.
+//! The receiver announces its sleep in a word of the segment, then looks at its rings and cells once more; the sender
+//! stores a frame (or a consumed position), then looks at the word: [`transport::doze`], which is model-checked. What
+//! wakes is one byte on the socket, which stays readable until the receiver has read it.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::net::{RecvFlags, SendFlags, recv, send};
+use transport::doze;
 use transport::lane::{LANES, Lane};
 use transport::link::{Doorbell, LaneMemory, LinkError};
 use transport::memory::RingMemory;
@@ -97,18 +97,12 @@ impl Bell {
             anchor,
         }
     }
-
-    fn flag(&self) -> &AtomicU64 {
-        self.sleeping.word(0)
-    }
 }
 
 impl Doorbell for Bell {
     #[inline]
     fn ring(&self) {
-        // Between the commit before and the look at the flag after: see the module.
-        fence(Ordering::SeqCst);
-        if self.flag().load(Ordering::Relaxed) != 0 && self.flag().swap(0, Ordering::Relaxed) != 0 {
+        if doze::must_wake(self.sleeping.word(0)) {
             self.anchor.wake();
         }
     }
@@ -163,7 +157,7 @@ impl ShmInbound {
     pub(crate) fn new(own: &Segment, peer: &Segment, anchor: Arc<Anchor>) -> ShmInbound {
         let sleeping = own.sleeping();
         // What an earlier link of the same session left.
-        sleeping.word(0).store(0, Ordering::Relaxed);
+        doze::withdraw(sleeping.word(0));
         ShmInbound {
             cells: peer.cells(),
             sleeping,
@@ -177,7 +171,7 @@ impl ShmInbound {
     fn inspect(&mut self) -> Result<(), LinkError> {
         self.polls = 0;
         if std::mem::take(&mut self.armed) {
-            self.sleeping.word(0).store(0, Ordering::Relaxed);
+            doze::withdraw(self.sleeping.word(0));
         }
         self.anchor.drain()
     }
@@ -201,12 +195,10 @@ impl Inbound for ShmInbound {
     fn arm(&mut self, quiet: &dyn Fn(&Self) -> bool) -> Result<bool, LinkError> {
         // Wake-ups of an earlier sleep would end this one at once.
         self.anchor.drain()?;
-        self.sleeping.word(0).store(1, Ordering::Relaxed);
-        // Between the flag before and the look at the rings after: see the module.
-        fence(Ordering::SeqCst);
+        doze::announce(self.sleeping.word(0));
         self.armed = quiet(self);
         if !self.armed {
-            self.sleeping.word(0).store(0, Ordering::Relaxed);
+            doze::withdraw(self.sleeping.word(0));
         }
         Ok(self.armed)
     }

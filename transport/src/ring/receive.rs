@@ -2,12 +2,11 @@
 
 #![allow(unsafe_code)]
 
-use std::sync::atomic::Ordering;
-
 use super::send::zero;
-use super::{Position, max_frame};
+use super::{MIN_CAPACITY, Position, max_frame};
 use crate::frame::{FrameError, HEADER, Header, Integrity, Kind};
 use crate::memory::RingMemory;
+use crate::sync::atomic::Ordering;
 
 /// How a link lets the receiver know which bytes have arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,8 +58,8 @@ impl ReceiveRing {
     pub fn new(memory: RingMemory, integrity: Integrity, arrival: Arrival) -> ReceiveRing {
         let capacity = memory.len() as u64;
         assert!(
-            capacity.is_power_of_two() && capacity >= 4096,
-            "ring capacity {capacity} is not a power of two >= 4096"
+            capacity.is_power_of_two() && capacity >= MIN_CAPACITY,
+            "ring capacity {capacity} is not a power of two >= {MIN_CAPACITY}"
         );
         assert!(
             arrival != Arrival::Checked || integrity != Integrity::None,
@@ -123,7 +122,7 @@ impl ReceiveRing {
         let len = free.min(self.capacity - offset as u64) as usize;
         // SAFETY: inside the memory by the computation above; the bytes lie outside [consumed, arrived), so no
         // frame borrowed from this ring covers them, and `&mut self` keeps it so.
-        unsafe { std::slice::from_raw_parts_mut(self.memory.as_ptr().add(offset), len) }
+        unsafe { self.memory.bytes_mut(offset, len) }
     }
 
     /// The position up to which the link has written.
@@ -184,9 +183,7 @@ impl ReceiveRing {
         }
         // SAFETY: offset + HEADER + length is inside the ring by `max_length`. The sender writes these bytes only
         // after we acknowledge them, which `&self` excludes; a peer that breaks this tears its own messages.
-        let body = unsafe {
-            std::slice::from_raw_parts(self.memory.as_ptr().add(offset + HEADER), header.length as usize)
-        };
+        let body = unsafe { self.memory.bytes(offset + HEADER, header.length as usize) };
         if self.integrity != Integrity::None {
             let covered = if header.kind == Kind::Padding { &[] } else { body };
             if self.integrity.checksum(position, first, header.mailbox, covered) != header.checksum {

@@ -5,13 +5,12 @@
 
 #![allow(unsafe_code)]
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use crossbeam_utils::CachePadded;
 
-use super::{Position, max_frame};
+use super::{MIN_CAPACITY, Position, max_frame};
 use crate::frame::{self, HEADER, Header, Integrity, Kind};
 use crate::memory::RingMemory;
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// Why a claim was not granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -73,8 +72,8 @@ impl SendRing {
     pub fn new(memory: RingMemory, integrity: Integrity) -> SendRing {
         let capacity = memory.len() as u64;
         assert!(
-            capacity.is_power_of_two() && capacity >= 4096,
-            "ring capacity {capacity} is not a power of two >= 4096"
+            capacity.is_power_of_two() && capacity >= MIN_CAPACITY,
+            "ring capacity {capacity} is not a power of two >= {MIN_CAPACITY}"
         );
         SendRing {
             memory,
@@ -291,7 +290,7 @@ impl SendRing {
         // claimed and belong to committed frames (or to the claim that is being published by this thread), which
         // only `release` touches, and only below what the peer consumed. Where the memory is shared, the peer's
         // process may break this; then it tears its own messages, never bounds.
-        unsafe { std::slice::from_raw_parts(self.memory.as_ptr().add(offset), len) }
+        unsafe { self.memory.bytes(offset, len) }
     }
 
     /// Takes the peer's word that it has consumed everything below `position`, and frees those bytes.
@@ -369,8 +368,8 @@ pub(super) fn zero(memory: &RingMemory, from: Position, to: Position) {
     let first = len.min(capacity - offset);
     // SAFETY: both pieces lie inside the memory, and the caller owns them.
     unsafe {
-        std::ptr::write_bytes(memory.as_ptr().add(offset), 0, first);
-        std::ptr::write_bytes(memory.as_ptr(), 0, len - first);
+        memory.zero(offset, first);
+        memory.zero(0, len - first);
     }
 }
 
@@ -406,7 +405,7 @@ impl Claim<'_> {
         let offset = self.ring.offset(self.position + HEADER as u64);
         // SAFETY: the claim's compare-and-swap gave these bytes to this claim alone; they are inside the ring and
         // do not wrap because `claim` pads; `&mut self` keeps the borrow unique.
-        unsafe { std::slice::from_raw_parts_mut(self.ring.memory.as_ptr().add(offset), self.len) }
+        unsafe { self.ring.memory.bytes_mut(offset, self.len) }
     }
 
     /// Publishes the frame.
