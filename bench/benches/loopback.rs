@@ -22,7 +22,7 @@ impl Loopback {
     fn new(integrity: Integrity) -> Loopback {
         let memory = || RingMemory::anonymous(RING).expect("memory for a ring");
         Loopback {
-            send: SendRing::new(memory(), integrity),
+            send: SendRing::new(memory(), integrity.clone()),
             receive: ReceiveRing::new(memory(), integrity, Arrival::Counted),
             pushed: 0,
         }
@@ -65,7 +65,7 @@ impl Loopback {
 fn loopback(criterion: &mut Criterion, name: &str, integrity: Integrity) {
     let mut group = criterion.benchmark_group(name);
     for (size, messages) in [(64usize, 1usize), (64, 64), (4096, 16)] {
-        let (mut loopback, message) = (Loopback::new(integrity), vec![0x5a; size]);
+        let (mut loopback, message) = (Loopback::new(integrity.clone()), vec![0x5a; size]);
         group.throughput(Throughput::Elements(messages as u64));
         let id = BenchmarkId::from_parameter(format!("{messages} of {size} B"));
         group.bench_function(id, |bencher| {
@@ -85,7 +85,7 @@ fn main() {
     loopback(
         &mut criterion,
         "loopback with checksums",
-        Integrity::Crc32c { salt: 0x5eed },
+        Integrity::salted(0x5eed),
     );
     criterion.final_summary();
 }

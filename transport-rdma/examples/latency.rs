@@ -54,7 +54,7 @@ impl End {
         let link = wire.link(&rings, &offer, [0; LANES])?;
         Ok(End {
             shared: send.cells.is_some(),
-            send: SendLanes::new(send, integrity),
+            send: SendLanes::new(send, integrity.clone()),
             receive: ReceiveLanes::new(receive, integrity, link.arrival),
             link,
         })
@@ -159,7 +159,7 @@ fn open(scheme: &str) -> Result<Box<dyn Transport>, Failure> {
 
 fn integrity(transport: &dyn Transport) -> Integrity {
     match transport.needs_checksums() {
-        true => Integrity::Crc32c { salt: 1 },
+        true => Integrity::salted(1),
         false => Integrity::None,
     }
 }

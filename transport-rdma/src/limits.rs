@@ -3,8 +3,11 @@
 /// Bytes of one span: as much as goes out before the control lane is looked at again.
 pub(crate) const SPAN: u64 = 256 << 10;
 
-/// Most requests that one look over the lanes makes: each lane's span in two pieces, and its acknowledgement.
-pub(crate) const BATCH: usize = 3 * transport::lane::LANES;
+/// Writes of one span: two where the ring wraps.
+pub(crate) const PIECES: usize = 2;
+
+/// Most requests that one look over the lanes makes: each lane's span, and its acknowledgement.
+pub(crate) const BATCH: usize = (PIECES + 1) * transport::lane::LANES;
 
 /// Empty polls between two looks at what costs a system call: whether the peer's process still lives.
 /// At 10 ns for a poll, one system call in 160 us.

@@ -5,15 +5,13 @@
 //! that a later link would need.
 
 use std::os::fd::BorrowedFd;
-use std::sync::atomic::Ordering;
 
-use transport::frame::Kind;
 use transport::lane::{LANES, Lane};
 use transport::link::{LinkError, LinkReceiver, LinkSender, Push, ReceiveLanes, SendLanes};
 use transport::ring::{Position, ReceiveRing, SendRing};
 
 use crate::fabric::{Inbound, Outbound, Request};
-use crate::limits::{BATCH, SPAN};
+use crate::limits::{BATCH, PIECES, SPAN};
 
 /// The half of a link that pushes.
 pub(crate) struct Sender<F> {
@@ -87,46 +85,27 @@ impl<F: Outbound> LinkSender for Sender<F> {
     }
 }
 
-/// Adds the writes of one lane's next span: one, or two where the ring wraps.
+/// Adds the writes of one lane's next span: one, or two where the ring wraps. Zeroes at the end of a write stay behind:
+/// the peer's ring is zero where nothing has been written since it was consumed.
 fn collect_span(lane: Lane, ring: &SendRing, from: Position, batch: &mut Batch) {
-    let to = ring.committed(from, SPAN);
     let mask = ring.capacity() - 1;
     let mut position = from;
-    while position < to {
-        let lap_end = (position | mask) + 1;
-        let end = to.min(lap_end);
-        let bytes_end = if end == lap_end {
-            without_padding(ring, position, end)
-        } else {
-            end
-        };
+    for _ in 0..PIECES {
+        let left = SPAN - (position - from).min(SPAN);
+        let piece = ring.committed_piece(position, left);
+        if piece.end == position {
+            return;
+        }
         batch.add(Request::Write {
             lane,
             offset: (position & mask) as usize,
-            len: (bytes_end - position) as usize,
-            end,
+            len: (piece.content_end - position) as usize,
+            end: piece.end,
         });
-        position = end;
-    }
-}
-
-/// The end of what has to be carried of a span that reaches the end of the ring: of padding the header is enough,
-/// because the peer's ring is zero where nothing has been written since it was consumed.
-fn without_padding(ring: &SendRing, from: Position, to: Position) -> Position {
-    let mut last = from;
-    loop {
-        let next = ring.committed(last, 0);
-        if next >= to || next == last {
-            break;
+        if piece.end & mask != 0 {
+            return;
         }
-        last = next;
-    }
-    let offset = (last & (ring.capacity() - 1)) as usize;
-    let first = ring.memory().word(offset).load(Ordering::Acquire);
-    if (first >> 32) as u8 == Kind::Padding as u8 {
-        to.min(last + transport::frame::HEADER as u64)
-    } else {
-        to
+        position = piece.end;
     }
 }
 

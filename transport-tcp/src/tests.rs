@@ -292,14 +292,14 @@ fn the_lanes_of_one_push_go_control_first_and_the_bytes_are_golden() {
     let golden = [
         // Control: 32 bytes, nothing acknowledged. A frame of 7 bytes for mailbox 7.
         &[0, 0, 0, 0, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0][..],
-        &[7, 0, 0, 0, 2, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0],
-        b"control\0\0\0\0\0\0\0\0\0",
+        &[7, 0, 0, 0x20, 7, 0, 0, 0, 0, 0, 0, 0],
+        b"control\0\0\0\0\0\0\0\0\0\0\0\0\0",
         // Ordinary: an acknowledgement alone.
         &[1, 0, 0, 0, 0, 0, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0],
         // Large.
         &[2, 0, 0, 0, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-        &[5, 0, 0, 0, 2, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0],
-        b"large\0\0\0\0\0\0\0\0\0\0\0",
+        &[5, 0, 0, 0x20, 7, 0, 0, 0, 0, 0, 0, 0],
+        b"large\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
     ]
     .concat();
     assert_eq!(far.drain(), golden);

@@ -81,7 +81,7 @@ impl SendError {
 pub(crate) struct Route {
     pub(crate) peer: Arc<PeerInner>,
     pub(crate) mailbox: String,
-    pub(crate) handle: u32,
+    pub(crate) handle: u16,
     pub(crate) overflow: Overflow,
     pub(crate) max_message: u32,
     sent: AtomicU64,
@@ -92,7 +92,7 @@ pub(crate) struct Route {
 
 /// What a peer says of one of its mailboxes when it is resolved.
 pub(crate) struct Terms {
-    pub(crate) handle: u32,
+    pub(crate) handle: u16,
     pub(crate) limit: u64,
     pub(crate) overflow: Overflow,
     pub(crate) max_message: u32,
@@ -487,7 +487,7 @@ fn commit(mut claim: Claim<'_>, route: &Route, correlation: Option<u64>, write: 
         flags |= FLAG_CORRELATION;
         head.copy_from_slice(&correlation.to_le_bytes());
     }
-    claim.commit(Kind::Message, flags, extension as u16, route.handle);
+    claim.commit(Kind::Message, flags, extension as u8, route.handle);
 }
 
 fn send_locally(

@@ -66,7 +66,7 @@ pub enum ConnectError {
 
 fn integrity(agreement: &Agreement) -> Integrity {
     if agreement.checksums {
-        Integrity::Crc32c { salt: agreement.salt }
+        Integrity::salted(agreement.salt)
     } else {
         Integrity::None
     }

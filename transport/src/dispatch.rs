@@ -40,7 +40,7 @@ pub(crate) fn hand_out(
                     deliver(
                         peer,
                         &receive.ports,
-                        frame.header.mailbox,
+                        u32::from(frame.header.mailbox),
                         correlation,
                         payload,
                         direct,
@@ -129,6 +129,9 @@ fn obey(peer: &Arc<PeerInner>, receive: &mut Receive, control: Control) -> Resul
             overflow,
             max_message,
         } => {
+            let Ok(handle) = u16::try_from(handle) else {
+                return Err(format!("handle {handle}, which no frame can carry"));
+            };
             peer.handle_resolved(
                 request,
                 Ok(Terms {

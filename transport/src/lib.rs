@@ -4,6 +4,7 @@
 #![cfg_attr(doctest, doc = include_str!("../README.md"))]
 
 pub mod address;
+pub mod checksum;
 pub mod codec;
 #[cfg(feature = "conformance")]
 pub mod conformance;

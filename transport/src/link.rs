@@ -39,7 +39,7 @@ pub trait Transport: Send + Sync {
     /// The scheme of this transport's addresses, as in `tcp://127.0.0.1:7000`: `tcp`, `shm`, `rdma`.
     fn scheme(&self) -> &'static str;
 
-    /// Whether links of this transport need [`Integrity::Crc32c`] to know a whole frame.
+    /// Whether links of this transport need [`Integrity::Checked`] to know a whole frame.
     fn needs_checksums(&self) -> bool {
         false
     }
@@ -257,7 +257,7 @@ impl SendLanes {
             .rings
             .map(|ring| match cells.as_mut().and_then(Iterator::next) {
                 Some(cell) => SendRing::shared(ring, cell),
-                None => SendRing::new(ring, integrity),
+                None => SendRing::new(ring, integrity.clone()),
             });
         SendLanes {
             rings,
@@ -291,7 +291,7 @@ impl ReceiveLanes {
     /// Receive rings over the given memory.
     pub fn new(memory: LaneMemory, integrity: Integrity, arrival: Arrival) -> ReceiveLanes {
         ReceiveLanes {
-            rings: memory.map(|ring| ReceiveRing::new(ring, integrity, arrival)),
+            rings: memory.map(|ring| ReceiveRing::new(ring, integrity.clone(), arrival)),
             credit: [0; LANES],
         }
     }

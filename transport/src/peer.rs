@@ -203,7 +203,7 @@ impl PeerInner {
                 rings: memory.send.clone(),
                 cells,
             },
-            integrity,
+            integrity.clone(),
         );
         let lanes = ReceiveLanes::new(memory.receive.clone(), integrity, link.arrival);
         let doorbell = OnceLock::new();

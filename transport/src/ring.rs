@@ -12,7 +12,7 @@ mod receive;
 mod send;
 
 pub use receive::{Arrival, Frame, ReceiveRing};
-pub use send::{Claim, ClaimError, CreditError, SendRing};
+pub use send::{Claim, ClaimError, CreditError, Piece, SendRing};
 
 /// A count of bytes since the session began. Never wraps: at 100 GB/s a u64 lasts five years.
 pub type Position = u64;

@@ -41,7 +41,7 @@ pub(crate) fn deadline() -> Instant {
 
 pub(crate) fn integrity(transport: &dyn Transport) -> Integrity {
     if transport.needs_checksums() {
-        Integrity::Crc32c { salt: 0x5eed }
+        Integrity::salted(0x5eed)
     } else {
         Integrity::None
     }
@@ -104,7 +104,7 @@ impl End {
         let link = wire.link(&memory, &offer, [0; LANES])?;
         Ok(End {
             shared: cells.is_some(),
-            send: SendLanes::new(SendMemory { rings, cells }, integrity),
+            send: SendLanes::new(SendMemory { rings, cells }, integrity.clone()),
             receive: ReceiveLanes::new(receive, integrity, link.arrival),
             memory,
             link,

@@ -33,7 +33,9 @@ impl PeerInner {
         let routes = std::mem::take(&mut *lock(&self.routes));
         // Dead letters name the mailbox, so the names are kept until they have been written.
         for route in routes.by_handle.values() {
-            lock(&self.routes).by_handle.insert(route.handle, route.clone());
+            lock(&self.routes)
+                .by_handle
+                .insert(u32::from(route.handle), route.clone());
             route.close();
         }
         self.collect_unacknowledged();
@@ -66,7 +68,7 @@ impl PeerInner {
                 let (extension, payload) = body.split_at(usize::from(header.extension).min(body.len()));
                 let mailbox = lock(&self.routes)
                     .by_handle
-                    .get(&header.mailbox)
+                    .get(&u32::from(header.mailbox))
                     .map(|route| route.mailbox.clone());
                 self.report(DeadLetter {
                     reason: Reason::Unacknowledged,

@@ -111,13 +111,13 @@ impl PeerInner {
             return;
         };
         // Two threads may have asked at once: they share the handle, so they share its credit.
-        let route = terms.map(|terms| match routes.by_handle.get(&terms.handle) {
+        let route = terms.map(|terms| match routes.by_handle.get(&u32::from(terms.handle)) {
             Some(known) => known.clone(),
             None => Arc::new(Route::new(self.clone(), wanted.mailbox.clone(), terms)),
         });
         if let Ok(route) = &route {
             routes.by_name.insert(wanted.clone(), route.clone());
-            routes.by_handle.insert(route.handle, route.clone());
+            routes.by_handle.insert(u32::from(route.handle), route.clone());
         }
         routes
             .resolving

@@ -4,7 +4,7 @@
 
 use super::send::zero;
 use super::{MIN_CAPACITY, Position, max_frame};
-use crate::frame::{FrameError, HEADER, Header, Integrity, Kind};
+use crate::frame::{self, FrameError, HEADER, Header, Integrity, Kind, field};
 use crate::memory::RingMemory;
 use crate::sync::atomic::Ordering;
 
@@ -62,7 +62,7 @@ impl ReceiveRing {
             "ring capacity {capacity} is not a power of two >= {MIN_CAPACITY}"
         );
         assert!(
-            arrival != Arrival::Checked || integrity != Integrity::None,
+            arrival != Arrival::Checked || integrity.is_checked(),
             "checked arrival needs checksums"
         );
         ReceiveRing {
@@ -103,7 +103,7 @@ impl ReceiveRing {
     /// When [`Arrival::Checked`] goes without checksums.
     pub fn resume(&mut self, arrival: Arrival) {
         assert!(
-            arrival != Arrival::Checked || self.integrity != Integrity::None,
+            arrival != Arrival::Checked || self.integrity.is_checked(),
             "checked arrival needs checksums"
         );
         self.arrival = arrival;
@@ -171,8 +171,7 @@ impl ReceiveRing {
                 Arrival::Published | Arrival::Checked => Ok(None),
             };
         }
-        let second = self.memory.word(offset + 8).load(Ordering::Relaxed);
-        let header = match Header::decode(first, second, position, self.max_length(first, offset)) {
+        let header = match Header::decode(first, position, self.max_length(first, offset)) {
             Ok(header) => header,
             // A header that is half there looks like a wrong one; it is right or rewritten when whole.
             Err(_) if self.arrival == Arrival::Checked => return Ok(None),
@@ -184,9 +183,14 @@ impl ReceiveRing {
         // SAFETY: offset + HEADER + length is inside the ring by `max_length`. The sender writes these bytes only
         // after we acknowledge them, which `&self` excludes; a peer that breaks this tears its own messages.
         let body = unsafe { self.memory.bytes(offset + HEADER, header.length as usize) };
-        if self.integrity != Integrity::None {
+        if let Integrity::Checked(checksum) = &self.integrity {
             let covered = if header.kind == Kind::Padding { &[] } else { body };
-            if self.integrity.checksum(position, first, header.mailbox, covered) != header.checksum {
+            // SAFETY: as for the body.
+            let told = unsafe {
+                self.memory
+                    .bytes(offset + field::CHECKSUM.start, field::CHECKSUM.len())
+            };
+            if checksum.of(position, first, covered).to_le_bytes() != *told {
                 return match self.arrival {
                     Arrival::Checked => Ok(None),
                     Arrival::Counted | Arrival::Published => Err(FrameError::Checksum { position }),
@@ -205,8 +209,7 @@ impl ReceiveRing {
     #[inline]
     fn max_length(&self, first: u64, offset: usize) -> u32 {
         let to_end = self.capacity as usize - offset - HEADER;
-        let is_padding = (first >> 32) as u8 == Kind::Padding as u8;
-        let limit = if is_padding {
+        let limit = if frame::is_padding(first) {
             to_end
         } else {
             to_end.min(max_frame(self.capacity as usize) - HEADER)

@@ -8,7 +8,7 @@
 use crossbeam_utils::CachePadded;
 
 use super::{MIN_CAPACITY, Position, max_frame};
-use crate::frame::{self, HEADER, Header, Integrity, Kind};
+use crate::frame::{self, HEADER, Header, Integrity, Kind, field};
 use crate::memory::RingMemory;
 use crate::sync::atomic::{AtomicU64, Ordering};
 
@@ -48,6 +48,15 @@ pub struct CreditError {
 
 /// Set in the claimed position once the ring is closed. Positions never get there.
 const CLOSED: u64 = 1 << 63;
+
+/// Committed frames that a link carries in one write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// Where the last frame ends.
+    pub end: Position,
+    /// Where its content ends: from here to `end` all bytes are zero.
+    pub content_end: Position,
+}
 
 /// The sender's ring of one lane.
 pub struct SendRing {
@@ -180,7 +189,6 @@ impl SendRing {
                         flags: 0,
                         extension: 0,
                         mailbox: 0,
-                        checksum: 0,
                     },
                     0,
                 );
@@ -220,18 +228,16 @@ impl SendRing {
     }
 
     #[inline]
-    fn publish(&self, position: Position, mut header: Header, body_len: usize) {
+    fn publish(&self, position: Position, header: Header, body_len: usize) {
         let first = header.first_word();
-        if self.integrity != Integrity::None {
-            header.checksum = self.integrity.checksum(
-                position,
-                first,
-                header.mailbox,
-                self.bytes(position + HEADER as u64, body_len),
-            );
+        if let Integrity::Checked(checksum) = &self.integrity {
+            let body = self.bytes(position + HEADER as u64, body_len);
+            let checksum = checksum.of(position, first, body);
+            let field = self.offset(position) + field::CHECKSUM.start;
+            // SAFETY: inside the ring; these bytes belong to the claim that this thread publishes.
+            unsafe { self.memory.bytes_mut(field, field::CHECKSUM.len()) }
+                .copy_from_slice(&checksum.to_le_bytes());
         }
-        self.word(position + 8)
-            .store(header.second_word(), Ordering::Relaxed);
         // Release: whoever sees this word non-zero sees the whole frame.
         self.word(position).store(first, Ordering::Release);
     }
@@ -239,22 +245,37 @@ impl SendRing {
     /// The end of the committed frames that start at `from`, going no further than `limit` bytes unless the first
     /// frame alone is longer.
     pub fn committed(&self, from: Position, limit: u64) -> Position {
-        let claimed = self.claimed();
-        let mut end = from;
+        self.walk(from, self.claimed(), limit).end
+    }
+
+    /// As [`SendRing::committed`], for a link that writes into a ring of zeroes: stops at the ring's end, and says what
+    /// of the last frame is more than zeroes.
+    pub fn committed_piece(&self, from: Position, limit: u64) -> Piece {
+        let lap_end = (from | (self.capacity - 1)) + 1;
+        self.walk(from, self.claimed().min(lap_end), limit)
+    }
+
+    #[inline]
+    fn walk(&self, from: Position, claimed: Position, limit: u64) -> Piece {
+        let (mut end, mut content_end) = (from, from);
         while end < claimed {
             let first = self.word(end).load(Ordering::Acquire);
             if first == 0 {
                 break;
             }
-            let next = end + frame::size(first as u32 as usize) as u64;
+            let length = frame::length(first);
+            let next = end + frame::size(length) as u64;
             // A walk that starts inside a frame, where a peer lied about what it consumed, ends here.
             if next > claimed || next - from > limit && end > from {
                 break;
             }
+            // The body of padding is zero.
+            let body = if frame::is_padding(first) { 0 } else { length };
+            content_end = end + (HEADER + body) as u64;
             end = next;
         }
         self.offered.fetch_max(end, Ordering::AcqRel);
-        end
+        Piece { end, content_end }
     }
 
     /// Whether a frame that was given to a link starts or ends at `position`: where a link may resume.
@@ -262,7 +283,7 @@ impl SendRing {
         let offered = self.offered.load(Ordering::Acquire);
         let mut at = self.released();
         while at < position && at < offered {
-            at += frame::size(self.word(at).load(Ordering::Acquire) as u32 as usize) as u64;
+            at += frame::size(frame::length(self.word(at).load(Ordering::Acquire))) as u64;
         }
         at == position
     }
@@ -344,10 +365,9 @@ impl SendRing {
                 at += frame::ALIGNMENT as u64;
                 continue;
             }
-            let second = self.word(at + 8).load(Ordering::Relaxed);
             let to_end = self.capacity as usize - self.offset(at) - HEADER;
             // Only a peer that shares the memory can have made the header wrong: then what follows is unknowable.
-            let Ok(header) = Header::decode(first, second, at, to_end as u32) else {
+            let Ok(header) = Header::decode(first, at, to_end as u32) else {
                 return claimed;
             };
             if header.kind != Kind::Padding {
@@ -410,7 +430,7 @@ impl Claim<'_> {
 
     /// Publishes the frame.
     #[inline]
-    pub fn commit(mut self, kind: Kind, flags: u8, extension: u16, mailbox: u32) {
+    pub fn commit(mut self, kind: Kind, flags: u8, extension: u8, mailbox: u16) {
         self.open = false;
         let header = Header {
             length: self.len as u32,
@@ -418,7 +438,6 @@ impl Claim<'_> {
             flags,
             extension,
             mailbox,
-            checksum: 0,
         };
         self.ring.publish(self.position, header, self.len);
     }
@@ -434,7 +453,6 @@ impl Drop for Claim<'_> {
                 flags: 0,
                 extension: 0,
                 mailbox: 0,
-                checksum: 0,
             };
             self.ring.publish(self.position, header, 0);
         }

@@ -1,16 +1,19 @@
 //! The ring alone: a sender's ring mirrored by hand into a receiver's.
 
 use super::*;
-use crate::frame::{Integrity, Kind, size};
+use crate::frame::{HEADER, Integrity, Kind, size};
 use crate::memory::RingMemory;
 
 const CAPACITY: usize = 4096;
-const SALTED: Integrity = Integrity::Crc32c { salt: 0x5eed };
+
+fn salted() -> Integrity {
+    Integrity::salted(0x5eed)
+}
 
 fn pair(integrity: Integrity, arrival: Arrival) -> (SendRing, ReceiveRing) {
     let memory = || RingMemory::anonymous(CAPACITY).unwrap();
     (
-        SendRing::new(memory(), integrity),
+        SendRing::new(memory(), integrity.clone()),
         ReceiveRing::new(memory(), integrity, arrival),
     )
 }
@@ -50,7 +53,7 @@ fn take(ring: &mut ReceiveRing) -> Option<Vec<u8>> {
 
 #[test]
 fn frames_of_every_size_arrive_in_order_over_many_laps() {
-    for integrity in [Integrity::None, SALTED] {
+    for integrity in [Integrity::None, salted()] {
         let (sender, mut receiver) = pair(integrity, Arrival::Counted);
         for round in 0..2_000usize {
             let body = vec![round as u8; round % (sender.max_body() + 1)];
@@ -108,12 +111,12 @@ fn a_frame_over_the_limit_is_refused_with_the_limit() {
 fn credit_beyond_what_was_sent_is_an_error_and_frees_nothing() {
     let (sender, _) = pair(Integrity::None, Arrival::Counted);
     send(&sender, b"one");
-    assert_eq!(sender.committed(0, u64::MAX), 32);
+    assert_eq!(sender.committed(0, u64::MAX), 16);
     assert_eq!(
-        sender.release(33),
+        sender.release(17),
         Err(CreditError {
-            acknowledged: 33,
-            offered: 32
+            acknowledged: 17,
+            offered: 16
         })
     );
     assert_eq!(sender.released(), 0);
@@ -121,7 +124,7 @@ fn credit_beyond_what_was_sent_is_an_error_and_frees_nothing() {
 
 #[test]
 fn an_abandoned_claim_travels_as_padding_and_holds_up_nobody() {
-    let (sender, mut receiver) = pair(SALTED, Arrival::Counted);
+    let (sender, mut receiver) = pair(salted(), Arrival::Counted);
     drop(sender.claim(100).unwrap());
     send(&sender, b"after");
     carry(&sender, &mut receiver);
@@ -141,7 +144,7 @@ fn the_pusher_stops_at_the_first_frame_that_is_not_committed() {
 
 #[test]
 fn checked_arrival_sees_a_frame_only_when_every_byte_is_there() {
-    let (sender, mut receiver) = pair(SALTED, Arrival::Checked);
+    let (sender, mut receiver) = pair(salted(), Arrival::Checked);
     send(&sender, b"sixteen byte msg and then some");
     let [bytes, _] = sender.span(0, sender.committed(0, u64::MAX));
     let words = bytes.len() / 8;
@@ -179,7 +182,7 @@ fn checked_arrival_sees_a_frame_only_when_every_byte_is_there() {
 
 #[test]
 fn resuming_forgets_what_was_not_consumed_and_takes_it_again() {
-    let (sender, mut receiver) = pair(SALTED, Arrival::Counted);
+    let (sender, mut receiver) = pair(salted(), Arrival::Counted);
     send(&sender, b"first");
     send(&sender, b"second");
     carry(&sender, &mut receiver);
@@ -197,19 +200,19 @@ fn garbage_in_the_ring_is_an_error_or_nothing_but_never_a_panic() {
     let mut state = 0x9e37_79b9_7f4a_7c15u64;
     for arrival in [Arrival::Counted, Arrival::Published, Arrival::Checked] {
         let integrity = if arrival == Arrival::Checked {
-            SALTED
+            salted()
         } else {
             Integrity::None
         };
         for _ in 0..2_000 {
-            let mut receiver = pair(integrity, arrival).1;
+            let mut receiver = pair(integrity.clone(), arrival).1;
             for word in 0..CAPACITY / 8 {
                 state ^= state << 13;
                 state ^= state >> 7;
                 state ^= state << 17;
                 // Mostly plausible first words, so that decoding gets somewhere.
                 let value = if word % 2 == 0 {
-                    state & 0x0000_0003_0000_00ff | 2 << 32
+                    state & 0x0008_0003_1000_00ff | 2 << 28
                 } else {
                     state
                 };
@@ -277,4 +280,31 @@ fn a_closed_ring_refuses_claims_and_keeps_what_was_committed() {
     carry(&sender, &mut receiver);
     assert_eq!(take(&mut receiver), Some(b"before".to_vec()));
     assert_eq!(sender.close(), 32);
+}
+
+#[test]
+fn a_piece_ends_where_the_ring_does_and_leaves_the_zeroes_behind_its_last_frame_out() {
+    let (sender, _) = pair(Integrity::None, Arrival::Counted);
+    let header = HEADER as u64;
+    send(&sender, &[1; 64]);
+    let piece = sender.committed_piece(0, u64::MAX);
+    assert_eq!((piece.end, piece.content_end), (80, header + 64));
+    send(&sender, b"x");
+    let piece = sender.committed_piece(0, u64::MAX);
+    assert_eq!((piece.end, piece.content_end), (96, 80 + header + 1));
+    // Up to the ring's end, which the next frame does not fit before.
+    while sender.claimed() < CAPACITY as u64 - 64 {
+        send(&sender, &[1; 20]);
+    }
+    sender.committed(0, u64::MAX);
+    sender.release(sender.claimed()).unwrap();
+    let padding = sender.claimed();
+    send(&sender, &[1; 64]);
+    let piece = sender.committed_piece(padding, u64::MAX);
+    assert_eq!(
+        (piece.end, piece.content_end),
+        (CAPACITY as u64, padding + header)
+    );
+    let piece = sender.committed_piece(piece.end, u64::MAX);
+    assert_eq!(piece.end, CAPACITY as u64 + 80);
 }
