@@ -6,14 +6,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
+use crate::chunk::Chunk;
 use crate::codec::Reader;
 use crate::dead_letter::{DeadLetter, Reason};
 use crate::frame::Kind;
 use crate::lane::Lane;
+use crate::large::{LONGEST_ORDINARY, Stream, longest_chunk};
 use crate::mailbox::{LocalDelivery, MailboxShared, Overflow};
 use crate::node::NodeInner;
 use crate::peer::PeerInner;
-use crate::ring::{Claim, ClaimError};
+use crate::ring::{Claim, ClaimError, Position};
 use crate::session::Ended;
 use crate::wait::WaitList;
 
@@ -45,12 +47,23 @@ pub enum SendError {
     /// The link has no room now: the peer or the network is slower than this sender.
     #[error("the link's send ring is full")]
     RingFull,
-    /// The message is longer than the mailbox or the frame allows.
+    /// The message is longer than the mailbox allows.
     #[error("message of {len} bytes exceeds the limit of {max}")]
     TooLarge {
         /// Its length.
         len: usize,
         /// The longest allowed.
+        max: usize,
+    },
+    /// The message is longer than what the link takes without waiting in between: use an operation that waits, such as
+    /// [`Address::send`] or [`Address::send_async`].
+    #[error(
+        "message of {len} bytes can't be sent or reserved at once: at most {max} can; send it with an operation that waits"
+    )]
+    TooLongAtOnce {
+        /// Its length.
+        len: usize,
+        /// The longest that goes at once: for a reservation one chunk, otherwise half of the large ring.
         max: usize,
     },
     /// The mailbox was closed: resolve the name again, somebody may have opened it anew.
@@ -87,6 +100,13 @@ pub(crate) struct Route {
     sent: AtomicU64,
     limit: AtomicU64,
     closed: AtomicBool,
+    /// The longest message that goes on the ordinary lane.
+    longest_ordinary: usize,
+    /// The large lane holds messages to this mailbox up to here, so what is sent now has to go behind them; 0 when
+    /// they are known to be consumed.
+    behind: AtomicU64,
+    /// A message in several chunks is on its way into the large lane.
+    pub(crate) streaming: AtomicBool,
     pub(crate) room: WaitList,
 }
 
@@ -100,7 +120,10 @@ pub(crate) struct Terms {
 
 impl Route {
     pub(crate) fn new(peer: Arc<PeerInner>, mailbox: String, terms: Terms) -> Route {
+        let ordinary = peer.send.ring(Lane::Ordinary).max_body();
+        peer.large.allow(terms.max_message);
         Route {
+            longest_ordinary: LONGEST_ORDINARY.min(ordinary - extension_len(Some(0))),
             peer,
             mailbox,
             handle: terms.handle,
@@ -109,6 +132,8 @@ impl Route {
             sent: AtomicU64::new(0),
             limit: AtomicU64::new(terms.limit),
             closed: AtomicBool::new(false),
+            behind: AtomicU64::new(0),
+            streaming: AtomicBool::new(false),
             room: WaitList::default(),
         }
     }
@@ -141,14 +166,28 @@ impl Route {
         }
     }
 
-    fn give_credit_back(&self) {
+    pub(crate) fn give_credit_back(&self) {
         self.sent.fetch_sub(1, Ordering::Relaxed);
         self.room.wake_all();
     }
 
-    /// Takes credit and a slot. `None` when the mailbox's policy drops the message.
+    /// Takes credit; false when the mailbox's policy drops the message.
     #[inline]
-    fn claim(&self, len: usize, correlation: Option<u64>) -> Result<Option<Claim<'_>>, SendError> {
+    pub(crate) fn take_credit_or_drop(&self) -> Result<bool, SendError> {
+        if self.take_credit() {
+            return Ok(true);
+        }
+        if self.overflow == Overflow::DropNewest {
+            return Ok(false);
+        }
+        Err(SendError::MailboxFull {
+            mailbox: self.mailbox.clone(),
+        })
+    }
+
+    /// Whether a message of this length may be sent at all.
+    #[inline]
+    pub(crate) fn check(&self, len: usize) -> Result<(), SendError> {
         if len > self.max_message as usize {
             return Err(SendError::TooLarge {
                 len,
@@ -158,24 +197,44 @@ impl Route {
         if self.closed.load(Ordering::Acquire) {
             return Err(self.why_closed());
         }
-        if !self.take_credit() {
-            if self.overflow == Overflow::DropNewest {
-                return Ok(None);
-            }
-            return Err(SendError::MailboxFull {
-                mailbox: self.mailbox.clone(),
-            });
+        Ok(())
+    }
+
+    /// Whether a message of this length goes in several chunks.
+    #[inline]
+    fn is_streamed(&self, len: usize) -> bool {
+        len > self.longest_ordinary && len > longest_chunk(self.peer.send.ring(Lane::Large))
+    }
+
+    /// Takes credit and a slot. `None` when the mailbox's policy drops the message.
+    #[inline]
+    fn claim(&self, len: usize, correlation: Option<u64>) -> Result<Option<Slot<'_>>, SendError> {
+        self.check(len)?;
+        let large = len > self.longest_ordinary || self.is_behind();
+        if !self.take_credit_or_drop()? {
+            return Ok(None);
         }
-        let extension = extension_len(correlation);
-        match self.peer.send.ring(Lane::Ordinary).claim(extension + len) {
-            Ok(claim) => Ok(Some(claim)),
+        let claimed = if large {
+            self.claim_chunk(len, correlation)
+        } else {
+            let extension = extension_len(correlation);
+            let claim = self.peer.send.ring(Lane::Ordinary).claim(extension + len);
+            claim.map(|claim| (claim, Place::Ordinary))
+        };
+        match claimed {
+            Ok((claim, place)) => Ok(Some(Slot {
+                claim,
+                place,
+                route: self,
+                correlation,
+            })),
             Err(error) => {
                 self.give_credit_back();
                 Err(match error {
                     ClaimError::Full { .. } => SendError::RingFull,
-                    ClaimError::TooLarge { max, .. } => SendError::TooLarge {
+                    ClaimError::TooLarge { .. } => SendError::TooLongAtOnce {
                         len,
-                        max: max - extension,
+                        max: longest_chunk(self.peer.send.ring(Lane::Large)),
                     },
                     ClaimError::Closed => self.why_closed(),
                 })
@@ -183,8 +242,63 @@ impl Route {
         }
     }
 
+    /// Whether messages to this mailbox are in the large lane, so that the next must not go past them.
+    #[inline]
+    fn is_behind(&self) -> bool {
+        let until = self.behind.load(Ordering::Acquire);
+        until != 0 && self.is_still_behind(until)
+    }
+
     #[cold]
-    fn why_closed(&self) -> SendError {
+    fn is_still_behind(&self, until: Position) -> bool {
+        if self.peer.send.ring(Lane::Large).released() < until {
+            return true;
+        }
+        // Should somebody have sent another in the meantime, that one's end stays.
+        let _ = self
+            .behind
+            .compare_exchange(until, 0, Ordering::AcqRel, Ordering::Relaxed);
+        false
+    }
+
+    #[cold]
+    fn claim_chunk(&self, len: usize, correlation: Option<u64>) -> Result<(Claim<'_>, Place), ClaimError> {
+        let ring = self.peer.send.ring(Lane::Large);
+        let max = longest_chunk(ring);
+        if len > max {
+            return Err(ClaimError::TooLarge { len, max });
+        }
+        let claim = ring.claim(Chunk::extension_len(correlation) + len)?;
+        let place = Place::Large {
+            after: self.keep_place(&claim),
+            tell: len <= self.longest_ordinary,
+        };
+        Ok((claim, place))
+    }
+
+    /// The last frame of a message has been claimed in the large lane: what is sent to this mailbox from now on goes
+    /// behind it. Returns up to where the ordinary lane has to be consumed before the message is delivered.
+    pub(crate) fn keep_place(&self, claim: &Claim<'_>) -> Position {
+        self.behind.fetch_max(claim.end(), Ordering::AcqRel);
+        self.peer.send.ring(Lane::Ordinary).claimed()
+    }
+
+    pub(crate) fn is_worth_waiting(&self, error: &SendError) -> bool {
+        is_worth_waiting(error, self.overflow)
+    }
+
+    pub(crate) fn register(&self, error: &SendError, waker: &Waker) {
+        match error {
+            SendError::RingFull => {
+                self.peer.room.register(waker);
+                self.peer.large.room.register(waker);
+            }
+            _ => self.room.register(waker),
+        }
+    }
+
+    #[cold]
+    pub(crate) fn why_closed(&self) -> SendError {
         match self.peer.ended() {
             Some(ended) => SendError::SessionOver(ended),
             None => SendError::MailboxClosed {
@@ -193,7 +307,7 @@ impl Route {
         }
     }
 
-    fn drop_newest(&self, len: usize, correlation: Option<u64>) {
+    pub(crate) fn drop_newest(&self, len: usize, correlation: Option<u64>) {
         self.peer.report(DeadLetter {
             reason: Reason::DroppedNewest,
             node: Some(self.peer.identity.node.clone()),
@@ -202,6 +316,88 @@ impl Route {
             len,
             payload: None,
         });
+    }
+}
+
+fn is_worth_waiting(error: &SendError, overflow: Overflow) -> bool {
+    matches!(error, SendError::RingFull)
+        || matches!(error, SendError::MailboxFull { .. }) && overflow == Overflow::Wait
+}
+
+/// Where a message stands.
+#[derive(Clone, Copy)]
+enum Place {
+    /// In the ordinary lane, as one message frame.
+    Ordinary,
+    /// In the large lane, as one chunk.
+    Large {
+        /// See [`Chunk::after`].
+        after: Position,
+        /// See [`Chunk::tell`]: set where a short message goes behind a large one, so that the next need not.
+        tell: bool,
+    },
+}
+
+/// Credit and room for one message that fits a frame.
+struct Slot<'r> {
+    claim: Claim<'r>,
+    place: Place,
+    route: &'r Route,
+    correlation: Option<u64>,
+}
+
+impl Slot<'_> {
+    #[inline]
+    fn extension_len(&self) -> usize {
+        match self.place {
+            Place::Ordinary => extension_len(self.correlation),
+            Place::Large { .. } => Chunk::extension_len(self.correlation),
+        }
+    }
+
+    #[inline]
+    fn payload(&mut self) -> &mut [u8] {
+        let extension = self.extension_len();
+        &mut self.claim.body()[extension..]
+    }
+
+    /// Gives credit and room back: the room travels as padding.
+    fn give_back(self) {
+        let Slot { claim, route, .. } = self;
+        drop(claim);
+        route.give_credit_back();
+        route.peer.flush();
+    }
+
+    /// Publishes the message.
+    #[inline]
+    fn commit(mut self) {
+        let extension = self.extension_len();
+        let handle = self.route.handle;
+        match self.place {
+            Place::Ordinary => {
+                let mut flags = 0;
+                if let Some(correlation) = self.correlation {
+                    flags |= FLAG_CORRELATION;
+                    self.claim.body()[..extension].copy_from_slice(&correlation.to_le_bytes());
+                }
+                self.claim.commit(Kind::Message, flags, extension as u8, handle);
+            }
+            Place::Large { after, tell } => {
+                let body = self.claim.body();
+                let chunk = Chunk {
+                    total: (body.len() - extension) as u32,
+                    offset: 0,
+                    after,
+                    correlation: self.correlation,
+                    abandoned: false,
+                    tell,
+                };
+                chunk.encode(&mut body[..extension]);
+                self.claim
+                    .commit(Kind::Chunk, chunk.flags(), extension as u8, handle);
+            }
+        }
     }
 }
 
@@ -238,7 +434,9 @@ impl Address {
         }
     }
 
-    /// Sends, or says at once why not. Never blocks.
+    /// Sends, or says at once why not. Never blocks. A message that takes several chunks is taken as a whole or not at
+    /// all; one that is longer than half of the link's large ring (2 MiB by default) has to be sent by an operation
+    /// that waits.
     ///
     /// # Errors
     /// Any [`SendError`] but [`SendError::TimedOut`].
@@ -254,9 +452,13 @@ impl Address {
     #[inline]
     pub fn try_send_with(&self, payload: &[u8], correlation: Option<u64>) -> Result<(), SendError> {
         match &self.target {
+            Target::Remote(route) if route.is_streamed(payload.len()) => {
+                Stream::new(route, payload, correlation).send_at_once()
+            }
             Target::Remote(route) => match route.claim(payload.len(), correlation)? {
-                Some(claim) => {
-                    commit(claim, route, correlation, |body| body.copy_from_slice(payload));
+                Some(mut slot) => {
+                    slot.payload().copy_from_slice(payload);
+                    slot.commit();
                     route.peer.flush();
                     Ok(())
                 }
@@ -277,29 +479,29 @@ impl Address {
         write: impl FnOnce(&mut [u8]) -> Result<(), SendError>,
     ) -> Result<(), SendError> {
         let route = match &self.target {
-            Target::Remote(route) => route,
-            Target::Local(mailbox, _) => {
+            Target::Remote(route) if !route.is_streamed(len) => route,
+            // Nowhere to write in place: in several chunks, or in a queue of this node.
+            Target::Remote(_) | Target::Local(..) => {
                 let mut payload = vec![0; len];
                 write(&mut payload)?;
-                return send_locally(mailbox, &payload, correlation);
+                return self.try_send_with(&payload, correlation);
             }
         };
-        let Some(mut claim) = route.claim(len, correlation)? else {
+        let Some(mut slot) = route.claim(len, correlation)? else {
             route.drop_newest(len, correlation);
             return Ok(());
         };
-        if let Err(error) = write(&mut claim.body()[extension_len(correlation)..]) {
-            drop(claim);
-            route.give_credit_back();
-            route.peer.flush();
+        if let Err(error) = write(slot.payload()) {
+            slot.give_back();
             return Err(error);
         }
-        commit(claim, route, correlation, |_| {});
+        slot.commit();
         route.peer.flush();
         Ok(())
     }
 
-    /// Reserves room for a message of `len` bytes to be written in place, or says at once why not.
+    /// Reserves room for a message of `len` bytes to be written in place, or says at once why not. The message has to
+    /// fit one chunk: 64 KiB, or what the link's large ring allows, if that is less.
     ///
     /// # Errors
     /// As [`Address::try_send`]. Reserving is possible in mailboxes of peers alone: [`SendError::MailboxClosed`] for
@@ -311,20 +513,19 @@ impl Address {
             });
         };
         match route.claim(len, None)? {
-            Some(claim) => Ok(Permit {
-                claim: Some(claim),
-                route,
-            }),
+            Some(slot) => Ok(Permit { slot: Some(slot) }),
             None => Err(SendError::MailboxFull {
                 mailbox: route.mailbox.clone(),
             }),
         }
     }
 
-    /// Sends, waiting for room as long as it takes if the mailbox's policy is to wait.
+    /// Sends, waiting for room as long as it takes if the mailbox's policy is to wait. A message longer than the link's
+    /// rings goes piece by piece, as the peer makes room.
     ///
     /// # Errors
-    /// [`SendError::MailboxFull`] under [`Overflow::Fail`] alone; otherwise what no waiting mends.
+    /// [`SendError::MailboxFull`] under [`Overflow::Fail`] alone; otherwise what no waiting mends. When a session ends,
+    /// or a mailbox is closed, while a long message is half-way, it is reported by this error and by no dead letter.
     pub fn send(&self, payload: &[u8]) -> Result<(), SendError> {
         self.send_until(payload, None, None)
     }
@@ -348,6 +549,11 @@ impl Address {
         correlation: Option<u64>,
         timeout: Option<Duration>,
     ) -> Result<(), SendError> {
+        if let Some(mut stream) = self.stream(payload, correlation) {
+            let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+            let sent = self.driver().wait_for(deadline, |waker| stream.poll(waker));
+            return sent.unwrap_or(Err(SendError::TimedOut(timeout.unwrap_or_default())));
+        }
         self.waiting_for_room(timeout, || self.try_send_with(payload, correlation))
     }
 
@@ -368,11 +574,31 @@ impl Address {
         sent.unwrap_or(Err(SendError::TimedOut(timeout.unwrap_or_default())))
     }
 
-    /// As [`Address::send`], as a future that any executor can run. Cancelled before it is done, it has sent nothing.
+    /// Whether a message of this length is put into several frames.
+    pub(crate) fn goes_in_several_chunks(&self, len: usize) -> bool {
+        matches!(&self.target, Target::Remote(route) if route.is_streamed(len))
+    }
+
+    /// The stream in which a message has to be sent; `None` when it fits one frame.
+    fn stream<'m>(&'m self, payload: &'m [u8], correlation: Option<u64>) -> Option<Stream<'m>> {
+        match &self.target {
+            Target::Remote(route) if route.is_streamed(payload.len()) => {
+                Some(Stream::new(route, payload, correlation))
+            }
+            Target::Remote(_) | Target::Local(..) => None,
+        }
+    }
+
+    /// As [`Address::send`], as a future that any executor can run. Cancelled before it is done, it has sent nothing:
+    /// of a long message that was half-way the peer forgets what it has. While such a message is half-way, others in
+    /// several chunks to the same mailbox wait for it, so poll the future to its end or drop it.
     ///
     /// # Errors
     /// As [`Address::send`].
     pub async fn send_async(&self, payload: &[u8]) -> Result<(), SendError> {
+        if let Some(mut stream) = self.stream(payload, None) {
+            return poll_fn(|context| stream.poll(context.waker())).await;
+        }
         poll_fn(|context| self.attempt_with(context.waker(), || self.try_send(payload))).await
     }
 
@@ -416,16 +642,12 @@ impl Address {
             Target::Remote(route) => route.overflow,
             Target::Local(mailbox, _) => mailbox.options.overflow,
         };
-        matches!(error, SendError::RingFull)
-            || matches!(error, SendError::MailboxFull { .. }) && overflow == Overflow::Wait
+        is_worth_waiting(error, overflow)
     }
 
     fn register(&self, error: &SendError, waker: &Waker) {
         match &self.target {
-            Target::Remote(route) => match error {
-                SendError::RingFull => route.peer.room.register(waker),
-                _ => route.room.register(waker),
-            },
+            Target::Remote(route) => route.register(error, waker),
             Target::Local(mailbox, _) => mailbox.room.register(waker),
         }
     }
@@ -477,19 +699,6 @@ impl std::fmt::Debug for Address {
     }
 }
 
-#[inline]
-fn commit(mut claim: Claim<'_>, route: &Route, correlation: Option<u64>, write: impl FnOnce(&mut [u8])) {
-    let extension = extension_len(correlation);
-    let (head, body) = claim.body().split_at_mut(extension);
-    write(body);
-    let mut flags = 0;
-    if let Some(correlation) = correlation {
-        flags |= FLAG_CORRELATION;
-        head.copy_from_slice(&correlation.to_le_bytes());
-    }
-    claim.commit(Kind::Message, flags, extension as u8, route.handle);
-}
-
 fn send_locally(
     mailbox: &Arc<MailboxShared>,
     payload: &[u8],
@@ -520,30 +729,29 @@ fn send_locally(
 /// Room for one message in the peer's mailbox and in the link: write it in place, then send it. Dropped, it gives
 /// the credit back. Until then it holds up what is sent after it on the same link, so write soon.
 pub struct Permit<'a> {
-    claim: Option<Claim<'a>>,
-    route: &'a Route,
+    slot: Option<Slot<'a>>,
 }
 
 impl Permit<'_> {
     /// The message's bytes, zero at first.
     pub fn payload(&mut self) -> &mut [u8] {
-        self.claim.as_mut().map_or(&mut [], Claim::body)
+        self.slot.as_mut().map_or(&mut [], Slot::payload)
     }
 
     /// Sends what was written.
     pub fn send(mut self) {
-        if let Some(claim) = self.claim.take() {
-            claim.commit(Kind::Message, 0, 0, self.route.handle);
-            self.route.peer.flush();
+        if let Some(slot) = self.slot.take() {
+            let peer = &slot.route.peer;
+            slot.commit();
+            peer.flush();
         }
     }
 }
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        if self.claim.take().is_some() {
-            self.route.give_credit_back();
-            self.route.peer.flush();
+        if let Some(slot) = self.slot.take() {
+            slot.give_back();
         }
     }
 }
@@ -567,9 +775,14 @@ impl SendBatch<'_> {
         let Target::Remote(route) = &self.address.target else {
             return self.address.try_send(payload);
         };
+        if route.is_streamed(payload.len()) {
+            self.flush();
+            return self.address.try_send(payload);
+        }
         match route.claim(payload.len(), None) {
-            Ok(Some(claim)) => {
-                commit(claim, route, None, |body| body.copy_from_slice(payload));
+            Ok(Some(mut slot)) => {
+                slot.payload().copy_from_slice(payload);
+                slot.commit();
                 self.unpushed += crate::frame::size(payload.len());
                 if self.unpushed >= BATCH_BYTES {
                     self.flush();
@@ -594,6 +807,7 @@ impl SendBatch<'_> {
     #[inline]
     pub fn send(&mut self, payload: &[u8]) -> Result<(), SendError> {
         match self.try_send(payload) {
+            Err(SendError::TooLongAtOnce { .. }) => self.address.send(payload),
             Err(error) if self.address.worth_waiting(&error) => self.address.send(payload),
             done => done,
         }

@@ -57,6 +57,17 @@ macro_rules! conformance_tests {
             a_peer_that_is_gone_makes_dead_letters_of_what_it_did_not_acknowledge
             a_link_cut_under_load_loses_doubles_and_reorders_nothing
             an_idle_session_outlives_its_silence_deadline
+            large_messages_arrive_whole_and_between_small_ones_in_order
+            a_message_larger_than_every_ring_passes_through_small_rings
+            large_messages_for_several_mailboxes_mix
+            a_polling_receiver_is_lent_large_messages
+            a_large_message_goes_at_once_as_a_whole_or_not_at_all
+            a_large_message_given_up_half_way_is_forgotten_and_the_next_arrives
+            full_mailboxes_treat_large_messages_as_small_ones
+            a_closed_mailbox_returns_the_large_messages_it_did_not_take
+            a_peer_that_is_gone_makes_one_dead_letter_of_each_large_message
+            large_messages_survive_cuts_of_the_link
+            small_messages_pass_a_large_one
         );
     };
     (@each $attributes:tt $harness:expr; $($case:ident)*) => {
@@ -70,6 +81,10 @@ macro_rules! conformance_tests {
         }
     };
 }
+
+mod large;
+
+pub use large::*;
 
 const SECRET: &[u8] = b"the conformance suite's secret";
 const PATIENCE: Duration = Duration::from_secs(30);

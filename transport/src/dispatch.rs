@@ -3,18 +3,19 @@
 use std::sync::Arc;
 
 use crate::address::{Terms, correlation_in};
+use crate::chunk::{Chunk, ChunkError, MAX_CHUNK, Progress};
 use crate::control::Control;
 use crate::frame::Kind;
 use crate::lane::Lane;
-use crate::mailbox::{Direct, Message};
+use crate::mailbox::{Direct, Message, Payload, Port};
 use crate::peer::{PeerInner, Receive};
 use crate::protocol::{self, Asked, Refusal};
 
 /// Mailboxes that one session may have resolved.
 const MAX_PORTS: usize = 64 << 10;
 
-/// Hands out at most `limit` frames of each lane. Whether there were any. The error says how the peer broke the
-/// protocol.
+/// Hands out at most `limit` frames of each lane, and of the large lane no more than one chunk's worth. Whether there
+/// were any. The error says how the peer broke the protocol.
 pub(crate) fn hand_out(
     peer: &Arc<PeerInner>,
     receive: &mut Receive,
@@ -22,7 +23,7 @@ pub(crate) fn hand_out(
     limit: usize,
 ) -> Result<bool, String> {
     let mut any = false;
-    for lane in Lane::ALL {
+    for lane in [Lane::Control, Lane::Ordinary] {
         for _ in 0..limit {
             let Some(frame) = receive.lanes.rings[lane.index()]
                 .peek()
@@ -34,51 +35,109 @@ pub(crate) fn hand_out(
             let size = frame.header.size();
             match frame.header.kind {
                 Kind::Padding => {}
-                Kind::Message => {
+                Kind::Message if lane == Lane::Ordinary => {
                     let (extension, payload) = frame.parts();
                     let correlation = correlation_in(frame.header.flags, extension);
-                    deliver(
-                        peer,
-                        &receive.ports,
-                        u32::from(frame.header.mailbox),
-                        correlation,
-                        payload,
-                        direct,
-                    )?;
+                    let handle = frame.header.mailbox;
+                    let port = admit(&receive.ports, handle, payload.len())?;
+                    hand_over(peer, port, correlation, Payload::Lent(payload), direct);
                 }
                 Kind::Control if lane == Lane::Control => {
                     let control = Control::decode(frame.body).map_err(|error| error.to_string())?;
                     obey(peer, receive, control)?;
                 }
-                Kind::Control | Kind::Chunk => {
-                    return Err(format!(
-                        "frame of kind {:?} on the {lane:?} lane",
-                        frame.header.kind
-                    ));
-                }
+                kind => return Err(format!("frame of kind {kind:?} on the {lane:?} lane")),
             }
             receive.lanes.rings[lane.index()].consume(size);
         }
     }
-    Ok(any)
+    let most = if limit == usize::MAX { limit } else { MAX_CHUNK };
+    let mut handed = 0;
+    while handed < most {
+        let Some(size) = hand_out_chunk(peer, receive, direct)? else {
+            break;
+        };
+        handed += size;
+    }
+    Ok(any || handed > 0)
 }
 
-fn deliver(
+/// Hands out the next frame of the large lane; `None` when there is none, or when it has to wait for the ordinary lane.
+fn hand_out_chunk(
     peer: &Arc<PeerInner>,
-    ports: &[Arc<crate::mailbox::Port>],
-    handle: u32,
-    correlation: Option<u64>,
-    payload: &[u8],
+    receive: &mut Receive,
     direct: &mut Option<Direct<'_>>,
-) -> Result<(), String> {
-    let Some(port) = ports.get(handle as usize) else {
-        return Err(format!("message for handle {handle}, which was never given out"));
+) -> Result<Option<usize>, String> {
+    let Receive {
+        lanes,
+        ports,
+        assembler,
+        tell_large,
+        ..
+    } = receive;
+    let ordinary = &lanes.rings[Lane::Ordinary.index()];
+    let large = &lanes.rings[Lane::Large.index()];
+    let Some(frame) = large.peek().map_err(|error| error.to_string())? else {
+        return Ok(None);
     };
+    let size = frame.header.size();
+    let handle = frame.header.mailbox;
+    match frame.header.kind {
+        Kind::Padding => {}
+        Kind::Chunk => {
+            let (extension, bytes) = frame.parts();
+            let refused = |error: ChunkError| format!("mailbox handle {handle}: {error}");
+            let chunk = Chunk::decode(frame.header.flags, extension, bytes.len()).map_err(refused)?;
+            if chunk.is_last(bytes.len()) && chunk.after > ordinary.consumed() {
+                // Further than the peer can have claimed, it would never be delivered.
+                if chunk.after > ordinary.consumed() + ordinary.capacity() {
+                    return Err(format!(
+                        "message to be delivered after position {} of the ordinary lane, whose ring ends before",
+                        chunk.after
+                    ));
+                }
+                return Ok(None);
+            }
+            // Credit goes by messages: the first chunk uses it up, and an abandoned message gives it back as if it
+            // had been taken.
+            let port = if chunk.is_first() {
+                admit(ports, handle, chunk.total as usize)?
+            } else {
+                known(ports, handle)?
+            };
+            let max = port.mailbox.options.max_message;
+            match assembler.take(handle, &chunk, bytes, max).map_err(refused)? {
+                Progress::Partial => {}
+                Progress::Abandoned => port.give_up(),
+                Progress::Single(bytes) => {
+                    hand_over(peer, port, chunk.correlation, Payload::Lent(bytes), direct);
+                }
+                Progress::Whole(bytes) => {
+                    hand_over(peer, port, chunk.correlation, Payload::Whole(bytes), direct);
+                }
+            }
+            *tell_large |= chunk.tell;
+        }
+        kind => return Err(format!("frame of kind {kind:?} on the large lane")),
+    }
+    lanes.ring(Lane::Large).consume(size);
+    Ok(Some(size))
+}
+
+fn known(ports: &[Arc<Port>], handle: u16) -> Result<&Arc<Port>, String> {
+    ports
+        .get(usize::from(handle))
+        .ok_or_else(|| format!("message for handle {handle}, which was never given out"))
+}
+
+/// Finds the mailbox of a message of `len` bytes and counts it against the sender's credit.
+#[inline]
+fn admit(ports: &[Arc<Port>], handle: u16, len: usize) -> Result<&Arc<Port>, String> {
+    let port = known(ports, handle)?;
     let max = port.mailbox.options.max_message as usize;
-    if payload.len() > max {
+    if len > max {
         return Err(format!(
-            "message of {} bytes for mailbox {:?}, which takes {max}",
-            payload.len(),
+            "message of {len} bytes for mailbox {:?}, which takes {max}",
             port.mailbox.name
         ));
     }
@@ -89,26 +148,36 @@ fn deliver(
             port.granted()
         ));
     }
+    Ok(port)
+}
+
+#[inline]
+fn hand_over(
+    peer: &Arc<PeerInner>,
+    port: &Arc<Port>,
+    correlation: Option<u64>,
+    payload: Payload<'_>,
+    direct: &mut Option<Direct<'_>>,
+) {
     if let Some(direct) = direct
         && Arc::ptr_eq(direct.mailbox, &port.mailbox)
     {
         port.take();
         (direct.handle)(Message {
-            payload,
+            payload: payload.bytes(),
             correlation,
             port: Some(port),
         });
-        return Ok(());
+        return;
     }
+    let length = payload.bytes().len() as u32;
     if port.mailbox.deliver(port, correlation, payload).is_err() {
-        let length = payload.len() as u32;
         peer.send_control(&Control::Undelivered {
-            handle,
+            handle: port.handle,
             length,
             correlation: correlation.unwrap_or(0),
         });
     }
-    Ok(())
 }
 
 fn obey(peer: &Arc<PeerInner>, receive: &mut Receive, control: Control) -> Result<(), String> {
@@ -177,6 +246,7 @@ fn resolve(
                 .port(&peer.weak(), receive.ports.len() as u32)
                 .ok_or(Refusal::NoSuchMailbox)?;
             receive.ports.push(port.clone());
+            receive.assembler.allow(mailbox.options.max_message);
             port
         }
         None => return Err(Refusal::TooManyHandles),

@@ -12,9 +12,9 @@ pub const LANES: usize = 3;
 pub enum Lane {
     /// Resolution, credit, heartbeat, and notices. Pushed first, never filled by data.
     Control = 0,
-    /// Messages that fit one frame.
+    /// Messages that are short enough not to hold others up.
     Ordinary = 1,
-    /// Reserved for messages longer than a frame; no version uses it yet.
+    /// Longer messages, in chunks, and short ones that keep their place behind such a message.
     Large = 2,
 }
 

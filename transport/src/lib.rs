@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod checksum;
+mod chunk;
 pub mod codec;
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -18,6 +19,7 @@ pub mod event;
 pub mod frame;
 pub mod handshake;
 pub mod lane;
+mod large;
 pub mod link;
 pub mod mailbox;
 pub mod memory;

@@ -55,7 +55,8 @@ impl Overflow {
 pub struct MailboxOptions {
     /// Messages held for each sending node. 1 to 1,048,576; default 1,024.
     pub capacity: u32,
-    /// Longest message in bytes. Default 64 KiB, or what a frame of the node's ordinary ring holds, if that is less.
+    /// Longest message in bytes. Up to 1 GiB; default 64 KiB. Memory for as many bytes as the longest message of any
+    /// mailbox (or as the large ring holds, if that is more) may be taken by each peer for messages that are arriving.
     pub max_message: u32,
     /// What happens when it is full. Default [`Overflow::Wait`].
     pub overflow: Overflow,
@@ -63,6 +64,8 @@ pub struct MailboxOptions {
 
 /// The largest capacity of a mailbox, in messages.
 pub const MAX_CAPACITY: u32 = 1 << 20;
+/// The longest message that a mailbox may be opened for, in bytes.
+pub const MAX_MESSAGE: u32 = 1 << 30;
 
 impl Default for MailboxOptions {
     fn default() -> MailboxOptions {
@@ -86,19 +89,48 @@ const LOCAL: u32 = u32::MAX;
 struct Entry {
     len: u32,
     port: u32,
+    /// The message is not among the bytes but the next of those that lie apart.
+    apart: bool,
     correlation: Option<u64>,
+}
+
+impl Entry {
+    /// How many of the batch's bytes are this message's.
+    fn bytes(&self) -> usize {
+        if self.apart { 0 } else { self.len as usize }
+    }
 }
 
 #[derive(Default)]
 struct Batch {
     bytes: VecDeque<u8>,
+    /// Messages that were put together from chunks: handed on as they are.
+    apart: VecDeque<Vec<u8>>,
     entries: VecDeque<Entry>,
 }
 
 impl Batch {
     fn clear(&mut self) {
         self.bytes.clear();
+        self.apart.clear();
         self.entries.clear();
+    }
+}
+
+/// The bytes of a message on its way into a mailbox.
+pub(crate) enum Payload<'p> {
+    /// They stand where they arrived.
+    Lent(&'p [u8]),
+    /// They were put together from chunks.
+    Whole(Vec<u8>),
+}
+
+impl Payload<'_> {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match self {
+            Payload::Lent(bytes) => bytes,
+            Payload::Whole(bytes) => bytes,
+        }
     }
 }
 
@@ -118,6 +150,7 @@ pub(crate) struct Port {
     index: u32,
     received: AtomicU64,
     taken: AtomicU64,
+    given_up: AtomicU64,
     granted: AtomicU64,
 }
 
@@ -140,11 +173,31 @@ impl Port {
         // Written by the mailbox's only consumer.
         let taken = self.taken.load(Ordering::Relaxed) + 1;
         self.taken.store(taken, Ordering::Relaxed);
+        self.grant();
+    }
+
+    /// Counts a message that its sender has given up half-way: it is as good as taken.
+    pub(crate) fn give_up(&self) {
+        self.forget_one();
+        self.grant();
+    }
+
+    /// Counts a message that is not going to come, of a session that is over.
+    pub(crate) fn forget_one(&self) {
+        self.given_up.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn done(&self) -> u64 {
+        self.taken.load(Ordering::Acquire) + self.given_up.load(Ordering::Acquire)
+    }
+
+    #[inline]
+    fn grant(&self) {
         let window = u64::from(self.mailbox.options.capacity);
-        let limit = taken + window;
+        let limit = self.done() + window;
         let granted = self.granted.load(Ordering::Relaxed);
-        if granted != u64::MAX && limit - granted >= (window / 4).max(1) {
-            self.granted.store(limit, Ordering::Release);
+        if granted != u64::MAX && limit >= granted + (window / 4).max(1) {
+            self.granted.fetch_max(limit, Ordering::AcqRel);
             if let Some(peer) = self.peer.upgrade() {
                 peer.send_control(&Control::Credit {
                     handle: self.handle,
@@ -194,8 +247,7 @@ impl MailboxShared {
         }
         // A port whose session is over gives its place away.
         let place = queue.ports.iter().position(|port| {
-            port.peer.strong_count() == 0
-                && port.taken.load(Ordering::Acquire) == port.received.load(Ordering::Acquire)
+            port.peer.strong_count() == 0 && port.done() == port.received.load(Ordering::Acquire)
         });
         let granted = match self.options.overflow {
             Overflow::DropOldest => u64::MAX,
@@ -208,6 +260,7 @@ impl MailboxShared {
             index: place.unwrap_or(queue.ports.len()) as u32,
             received: AtomicU64::new(0),
             taken: AtomicU64::new(0),
+            given_up: AtomicU64::new(0),
             granted: AtomicU64::new(granted),
         });
         match place {
@@ -226,7 +279,7 @@ impl MailboxShared {
         &self,
         port: &Port,
         correlation: Option<u64>,
-        payload: &[u8],
+        payload: Payload<'_>,
     ) -> Result<(), MailboxClosed> {
         let mut queue = lock(&self.queue);
         if queue.closed {
@@ -250,7 +303,7 @@ impl MailboxShared {
         {
             return LocalDelivery::Full;
         }
-        self.push(queue, LOCAL, correlation, payload);
+        self.push(queue, LOCAL, correlation, Payload::Lent(payload));
         LocalDelivery::Done
     }
 
@@ -259,14 +312,18 @@ impl MailboxShared {
         mut queue: std::sync::MutexGuard<'_, Queue>,
         port: u32,
         correlation: Option<u64>,
-        payload: &[u8],
+        payload: Payload<'_>,
     ) {
-        queue.batch.bytes.extend(payload);
         queue.batch.entries.push_back(Entry {
-            len: payload.len() as u32,
+            len: payload.bytes().len() as u32,
             port,
+            apart: matches!(payload, Payload::Whole(_)),
             correlation,
         });
+        match payload {
+            Payload::Lent(bytes) => queue.batch.bytes.extend(bytes),
+            Payload::Whole(bytes) => queue.batch.apart.push_back(bytes),
+        }
         let receiver = queue.receiver.take();
         drop(queue);
         if let Some(receiver) = receiver {
@@ -279,7 +336,10 @@ impl MailboxShared {
             && queue.batch.entries.len() >= self.options.capacity as usize
             && let Some(oldest) = queue.batch.entries.pop_front()
         {
-            queue.batch.bytes.drain(..oldest.len as usize);
+            queue.batch.bytes.drain(..oldest.bytes());
+            if oldest.apart {
+                queue.batch.apart.pop_front();
+            }
             self.report(Reason::DroppedOldest, oldest.correlation, oldest.len as usize);
         }
     }
@@ -355,6 +415,8 @@ pub struct Mailbox {
     /// Entries and bytes of `front` already taken.
     taken: usize,
     offset: usize,
+    /// The message that is lent, when it lay apart.
+    large: Vec<u8>,
 }
 
 enum Fill {
@@ -372,6 +434,7 @@ impl Mailbox {
             ports: Vec::new(),
             taken: 0,
             offset: 0,
+            large: Vec::new(),
         }
     }
 
@@ -405,9 +468,10 @@ impl Mailbox {
         if self.shared.options.overflow == Overflow::DropOldest {
             // One at a time, so that what is dropped is the oldest.
             if let Some(entry) = queue.batch.entries.pop_front() {
-                self.front
-                    .bytes
-                    .extend(queue.batch.bytes.drain(..entry.len as usize));
+                self.front.bytes.extend(queue.batch.bytes.drain(..entry.bytes()));
+                if entry.apart {
+                    self.front.apart.extend(queue.batch.apart.pop_front());
+                }
                 self.front.entries.push_back(entry);
             }
         } else {
@@ -434,7 +498,14 @@ impl Mailbox {
         let entry = self.front.entries[self.taken];
         let start = self.offset;
         self.taken += 1;
-        self.offset += entry.len as usize;
+        self.offset += entry.bytes();
+        if entry.apart || !self.large.is_empty() {
+            // The one that was lent before this one is done with.
+            self.large = match entry.apart {
+                true => self.front.apart.pop_front().unwrap_or_default(),
+                false => Vec::new(),
+            };
+        }
         self.shared
             .held
             .store(self.front.entries.len() - self.taken, Ordering::Relaxed);
@@ -443,7 +514,11 @@ impl Mailbox {
         if let Some(port) = port {
             port.take();
         }
-        let payload = &self.front.bytes.as_slices().0[start..self.offset];
+        let payload = if entry.apart {
+            &self.large[..]
+        } else {
+            &self.front.bytes.as_slices().0[start..self.offset]
+        };
         Message {
             payload,
             correlation: entry.correlation,

@@ -19,7 +19,7 @@ use crate::event::{Event, Events};
 use crate::handshake::{CAPABILITY_CHECKSUMS, Identity, Secret};
 use crate::lane::LaneSizes;
 use crate::link::{Transport, TransportError};
-use crate::mailbox::{Direct, MAX_CAPACITY, Mailbox, MailboxOptions, MailboxShared};
+use crate::mailbox::{Direct, MAX_CAPACITY, MAX_MESSAGE, Mailbox, MailboxOptions, MailboxShared};
 use crate::peer::{Peer, PeerInner, ResolveError};
 use crate::protocol::{self, Asked, Refusal, Spoken};
 use crate::session::{Time, Timing};
@@ -80,15 +80,11 @@ pub enum NodeError {
         /// What was asked for.
         capacity: u32,
     },
-    /// Messages must fit a frame.
-    #[error(
-        "longest message of {max_message} bytes: a frame of this node's ordinary ring holds {max}; make the ring larger (a quarter of it is the longest frame)"
-    )]
+    /// The mailbox's longest message is too long.
+    #[error("longest message of {max_message} bytes: at most {MAX_MESSAGE} are allowed")]
     BadMaxMessage {
         /// What was asked for.
         max_message: u32,
-        /// What a frame holds.
-        max: u32,
     },
     /// There is a mailbox of this name already.
     #[error("mailbox {name:?} exists already on this node")]
@@ -350,21 +346,14 @@ impl Node {
                 capacity: options.capacity,
             });
         }
-        let max = crate::ring::max_frame(self.inner.identity.sizes.ordinary as usize) as u32 - 64;
-        let limit = MailboxOptions::default().max_message.max(max);
-        if options.max_message > limit {
+        if options.max_message > MAX_MESSAGE {
             return Err(NodeError::BadMaxMessage {
                 max_message: options.max_message,
-                max,
             });
         }
         if self.inner.closed.load(Ordering::Acquire) {
             return Err(NodeError::Closed);
         }
-        let options = MailboxOptions {
-            max_message: options.max_message.min(max),
-            ..options
-        };
         let mut mailboxes = lock(&self.inner.mailboxes);
         if mailboxes.contains_key(name) {
             return Err(NodeError::MailboxExists {

@@ -16,17 +16,19 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use crate::address::Address;
+use crate::chunk::Assembler;
 use crate::dead_letter::DeadLetter;
 use crate::frame::Integrity;
 use crate::handshake::Identity;
-use crate::lane::LANES;
+use crate::lane::{LANES, Lane};
+use crate::large::LargeLane;
 use crate::link::{Doorbell, Link, LinkError, LinkMemory, LinkSender, ReceiveLanes, SendLanes};
 use crate::node::NodeInner;
 use crate::protocol::Asked;
-use crate::ring::Position;
 use crate::session::{Ended, Phase, Session};
 use crate::wait::{WaitList, lock};
 
+use ending::Collected;
 pub(crate) use receiving::Receive;
 pub(crate) use relinking::Suspension;
 pub use routes::ResolveError;
@@ -143,6 +145,7 @@ pub(crate) struct PeerInner {
     pub(crate) send: SendLanes,
     pub(crate) receive: Mutex<Receive>,
     pub(crate) room: WaitList,
+    pub(crate) large: LargeLane,
     gate: Mutex<Option<Box<dyn LinkSender>>>,
     /// Something was committed since the last push began.
     dirty: AtomicBool,
@@ -157,7 +160,7 @@ pub(crate) struct PeerInner {
     life: Mutex<Session>,
     link: Mutex<Option<String>>,
     ended: OnceLock<Ended>,
-    collected: Mutex<[Position; LANES]>,
+    collected: Mutex<Collected>,
     next_request: AtomicU32,
     routes: Mutex<Routes>,
     backlog: Mutex<VecDeque<Vec<u8>>>,
@@ -206,6 +209,8 @@ impl PeerInner {
             integrity.clone(),
         );
         let lanes = ReceiveLanes::new(memory.receive.clone(), integrity, link.arrival);
+        let assembler = Assembler::new(lanes.rings[Lane::Large.index()].capacity());
+        let large = LargeLane::new(send.ring(Lane::Large));
         let doorbell = OnceLock::new();
         if let Some(bell) = link.doorbell {
             let _ = doorbell.set(bell);
@@ -225,12 +230,15 @@ impl PeerInner {
                 link: Some(link.receiver),
                 generation: 1,
                 ports: Vec::new(),
+                assembler,
+                tell_large: false,
                 acknowledged: [0; LANES],
                 credited: [0; LANES],
                 leaving: false,
                 suspensions: 0,
             }),
             room: WaitList::default(),
+            large,
             gate: Mutex::new(Some(link.sender)),
             dirty: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
@@ -242,7 +250,7 @@ impl PeerInner {
             life: Mutex::new(life),
             link: Mutex::new(Some(format!("{scheme} ({})", link.description))),
             ended: OnceLock::new(),
-            collected: Mutex::new([0; LANES]),
+            collected: Mutex::default(),
             next_request: AtomicU32::new(1),
             routes: Mutex::default(),
             backlog: Mutex::default(),

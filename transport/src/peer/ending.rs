@@ -13,9 +13,18 @@ use crate::control::Control;
 use crate::dead_letter::{DeadLetter, Reason};
 use crate::event::Event;
 use crate::frame::Kind;
-use crate::lane::Lane;
+use crate::lane::{LANES, Lane};
+use crate::large::Remains;
+use crate::ring::Position;
 use crate::session::Ended;
 use crate::wait::lock;
+
+/// How far the send rings of a session that is over were looked through for dead letters.
+#[derive(Default)]
+pub(super) struct Collected {
+    until: [Position; LANES],
+    chunks: Remains,
+}
 
 impl PeerInner {
     /// Ends the session: everything unacknowledged becomes a dead letter, everybody who waits is told.
@@ -45,8 +54,14 @@ impl PeerInner {
                 waker.wake();
             }
         }
+        for handle in receive.assembler.close() {
+            if let Some(port) = receive.ports.get(usize::from(handle)) {
+                port.forget_one();
+            }
+        }
         receive.ports.clear();
         self.room.wake_all();
+        self.large.close();
         self.closing.wake_all();
         self.node.forget_peer(self);
         self.node.events.tell(Event::Ended {
@@ -59,13 +74,23 @@ impl PeerInner {
     /// after the end, so that each is reported once and none is missed.
     pub(super) fn collect_unacknowledged(&self) {
         let mut collected = lock(&self.collected);
+        let Collected { until, chunks } = &mut *collected;
         for lane in [Lane::Ordinary, Lane::Large] {
-            let from = collected[lane.index()];
-            let until = self.send.ring(lane).unacknowledged(from, |header, body| {
-                if header.kind != Kind::Message {
-                    return;
-                }
+            let from = until[lane.index()];
+            until[lane.index()] = self.send.ring(lane).unacknowledged(from, |header, body| {
                 let (extension, payload) = body.split_at(usize::from(header.extension).min(body.len()));
+                let (correlation, len, payload) = match header.kind {
+                    Kind::Message => (
+                        correlation_in(header.flags, extension),
+                        payload.len(),
+                        Some(payload.into()),
+                    ),
+                    Kind::Chunk => match chunks.take(header, body) {
+                        Some(message) => (message.correlation, message.len, message.payload.map(Into::into)),
+                        None => return,
+                    },
+                    Kind::Padding | Kind::Control => return,
+                };
                 let mailbox = lock(&self.routes)
                     .by_handle
                     .get(&u32::from(header.mailbox))
@@ -74,12 +99,11 @@ impl PeerInner {
                     reason: Reason::Unacknowledged,
                     node: Some(self.identity.node.clone()),
                     mailbox: mailbox.unwrap_or_else(|| format!("#{}", header.mailbox)),
-                    correlation: correlation_in(header.flags, extension),
-                    len: payload.len(),
-                    payload: Some(payload.into()),
+                    correlation,
+                    len,
+                    payload,
                 });
             });
-            collected[lane.index()] = until;
         }
     }
 
@@ -100,6 +124,7 @@ impl PeerInner {
                 }
                 self.closing.register(waker);
                 self.room.register(waker);
+                self.large.room.register(waker);
                 if over() { Poll::Ready(()) } else { Poll::Pending }
             });
         }

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 
 use super::PeerInner;
+use crate::chunk::Assembler;
 use crate::drive::Sleep;
 use crate::lane::{LANES, Lane};
 use crate::link::{LinkReceiver, ReceiveLanes};
@@ -19,6 +20,10 @@ pub(crate) struct Receive {
     /// Counts the links that this session has had.
     pub(crate) generation: u64,
     pub(crate) ports: Vec<Arc<Port>>,
+    /// Messages of the large lane that have begun and are not complete.
+    pub(crate) assembler: Assembler,
+    /// The peer waits for the acknowledgement of what it sent on the large lane.
+    pub(crate) tell_large: bool,
     pub(super) acknowledged: [Position; LANES],
     /// What the peer has acknowledged, as far as it has been taken over.
     pub(super) credited: [Position; LANES],
@@ -126,8 +131,10 @@ impl PeerInner {
                     .release(credit)
                     .map_err(|error| error.to_string())?;
                 self.heard.store(true, Ordering::Relaxed);
-                if lane == Lane::Ordinary {
-                    self.room.wake_all();
+                match lane {
+                    Lane::Control => {}
+                    Lane::Ordinary => self.room.wake_all(),
+                    Lane::Large => self.large.made_room(self),
                 }
             }
         }
@@ -141,12 +148,14 @@ impl PeerInner {
             let consumed = receive.lanes.ring(lane).consumed();
             let capacity = receive.lanes.ring(lane).capacity();
             let untold = consumed - receive.acknowledged[lane.index()];
+            let due = due || lane == Lane::Large && receive.tell_large;
             if untold >= capacity / 4 || due && untold > 0 {
                 receive.acknowledged[lane.index()] = consumed;
                 self.send.acknowledge[lane.index()].store(consumed, Ordering::Release);
                 tell = true;
             }
         }
+        receive.tell_large = false;
         if tell {
             // Not `flush`: a bell is for commits; an acknowledgement is always pushed.
             self.push();

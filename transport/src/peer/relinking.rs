@@ -95,6 +95,7 @@ impl PeerInner {
             ring.release(position).map_err(|error| error.to_string())?;
         }
         self.room.wake_all();
+        self.large.made_room(self);
         if self.ended.get().is_some() || !lock(&self.life).resumed(self.node.now()) {
             return Ok(false);
         }

@@ -419,6 +419,11 @@ impl Claim<'_> {
         self.position
     }
 
+    /// The position behind the frame.
+    pub fn end(&self) -> Position {
+        self.position + frame::size(self.len) as u64
+    }
+
     /// The bytes of extension and payload, to be written in place. Zero at first.
     #[inline]
     pub fn body(&mut self) -> &mut [u8] {

@@ -41,6 +41,17 @@ impl<M: Protocol> Address<M> {
         })
     }
 
+    /// The message, encoded, when it takes several chunks: then there is no slot to encode it into.
+    fn encoded_for_chunks(&self, message: &M) -> Result<Option<Vec<u8>>, SendError> {
+        let len = M::Codec::len(message)?;
+        if !self.raw.goes_in_several_chunks(len) {
+            return Ok(None);
+        }
+        let mut encoded = vec![0; len];
+        M::Codec::encode(message, &mut encoded)?;
+        Ok(Some(encoded))
+    }
+
     /// Sends, or says at once why not. Never blocks.
     ///
     /// # Errors
@@ -62,7 +73,10 @@ impl<M: Protocol> Address<M> {
     /// # Errors
     /// As [`crate::Address::send`], and [`SendError::Unencodable`].
     pub fn send(&self, message: &M) -> Result<(), SendError> {
-        self.raw.waiting_for_room(None, || self.try_write(message, None))
+        match self.encoded_for_chunks(message)? {
+            Some(encoded) => self.raw.send(&encoded),
+            None => self.raw.waiting_for_room(None, || self.try_write(message, None)),
+        }
     }
 
     /// As [`Address::send`], for at most `timeout`.
@@ -70,8 +84,12 @@ impl<M: Protocol> Address<M> {
     /// # Errors
     /// As [`Address::send`], and [`SendError::TimedOut`].
     pub fn send_timeout(&self, message: &M, timeout: Duration) -> Result<(), SendError> {
-        self.raw
-            .waiting_for_room(Some(timeout), || self.try_write(message, None))
+        match self.encoded_for_chunks(message)? {
+            Some(encoded) => self.raw.send_timeout(&encoded, None, timeout),
+            None => self
+                .raw
+                .waiting_for_room(Some(timeout), || self.try_write(message, None)),
+        }
     }
 
     /// As [`Address::send`], as a future that any executor can run. Cancelled before it is done, it has sent nothing.
@@ -79,6 +97,9 @@ impl<M: Protocol> Address<M> {
     /// # Errors
     /// As [`Address::send`].
     pub async fn send_async(&self, message: &M) -> Result<(), SendError> {
+        if let Some(encoded) = self.encoded_for_chunks(message)? {
+            return self.raw.send_async(&encoded).await;
+        }
         poll_fn(|context| {
             self.raw
                 .attempt_with(context.waker(), || self.try_write(message, None))

@@ -1,0 +1,446 @@
+//! Cases of messages in chunks: the large lane.
+
+use super::*;
+
+fn large_mailbox(node: &Node, name: &str, capacity: u32, overflow: Overflow) -> Mailbox {
+    let options = MailboxOptions {
+        capacity,
+        overflow,
+        max_message: 64 << 20,
+    };
+    node.mailbox(name, options).expect("a mailbox for large messages")
+}
+
+/// A message whose every byte tells where it belongs.
+fn pattern(number: u64, len: usize) -> Vec<u8> {
+    let mut bytes: Vec<u8> = (0..len)
+        .map(|index| (index as u64).wrapping_mul(0x9e37_79b9).wrapping_add(number) as u8)
+        .collect();
+    if let Some(head) = bytes.first_chunk_mut::<8>() {
+        *head = number.to_le_bytes();
+    }
+    bytes
+}
+
+fn assert_is_pattern(message: &[u8], number: u64, len: usize) {
+    assert_eq!(message.len(), len, "length of message {number}");
+    assert!(message == pattern(number, len), "bytes of message {number}");
+}
+
+const SMALL_RINGS: LaneSizes = LaneSizes {
+    control: 4096,
+    ordinary: 4096,
+    large: 4096,
+};
+
+#[allow(missing_docs)]
+pub fn large_messages_arrive_whole_and_between_small_ones_in_order(harness: &dyn Harness) {
+    let Pair { a: _a, b, to_b } = pair(harness);
+    let mut inbox = large_mailbox(&b, "inbox", 16, Overflow::Wait);
+    let address = to_b.address("inbox").unwrap();
+    // Around the limits of lanes and chunks, each between small ones.
+    let chunk = 64 << 10;
+    let lens: Vec<usize> = [
+        16 << 10,
+        (16 << 10) + 1,
+        chunk - 1,
+        chunk,
+        chunk + 1,
+        3 * chunk,
+        1_000_000,
+    ]
+    .into_iter()
+    .flat_map(|len| [len, 10, 0, 100])
+    .chain([5 << 20, 8])
+    .collect();
+    let sender = thread::spawn({
+        let lens = lens.clone();
+        move || {
+            for round in 0..3 {
+                for (index, len) in lens.iter().enumerate() {
+                    let number = (round * lens.len() + index) as u64;
+                    address
+                        .send_timeout(&pattern(number, *len), Some(number), PATIENCE)
+                        .expect("sent");
+                }
+            }
+        }
+    });
+    for number in 0..3 * lens.len() {
+        let message = inbox.recv_timeout(PATIENCE).unwrap().expect("in time");
+        assert_eq!(message.correlation, Some(number as u64));
+        assert_is_pattern(message.payload, number as u64, lens[number % lens.len()]);
+    }
+    nothing_more(&mut inbox);
+    sender.join().unwrap();
+}
+
+#[allow(missing_docs)]
+pub fn a_message_larger_than_every_ring_passes_through_small_rings(harness: &dyn Harness) {
+    let Pair { a: _a, b, to_b } = pair_with(harness, |builder| builder.rings(SMALL_RINGS));
+    let mut inbox = large_mailbox(&b, "inbox", 4, Overflow::Wait);
+    let address = to_b.address("inbox").unwrap();
+    let sender = thread::spawn(move || {
+        for number in 0..6 {
+            let message = pattern(number, 100_000);
+            if number % 2 == 0 {
+                address.send(&message).unwrap();
+            } else {
+                block_on(address.send_async(&message)).unwrap();
+            }
+            address.send(&pattern(number, 100)).unwrap();
+        }
+    });
+    for number in 0..6 {
+        assert_is_pattern(&take(&mut inbox), number, 100_000);
+        assert_is_pattern(&take(&mut inbox), number, 100);
+    }
+    sender.join().unwrap();
+}
+
+#[allow(missing_docs)]
+pub fn large_messages_for_several_mailboxes_mix(harness: &dyn Harness) {
+    const MAILBOXES: u64 = 4;
+    const EACH: u64 = 4;
+    let Pair { a: _a, b, to_b } = pair(harness);
+    let mut inboxes: Vec<Mailbox> = (0..MAILBOXES)
+        .map(|index| large_mailbox(&b, &format!("inbox {index}"), 16, Overflow::Wait))
+        .collect();
+    thread::scope(|scope| {
+        for index in 0..MAILBOXES {
+            let address = to_b.address(&format!("inbox {index}")).unwrap();
+            // Two senders for each mailbox, which take turns.
+            for half in 0..2 {
+                let address = address.clone();
+                scope.spawn(move || {
+                    for number in 0..EACH / 2 {
+                        let number = 100 * index + 10 * half + number;
+                        address.send(&pattern(number, 3_000_000)).unwrap();
+                    }
+                });
+            }
+        }
+        for (index, inbox) in inboxes.iter_mut().enumerate() {
+            let mut next = [0, 10].map(|first| 100 * index as u64 + first);
+            for _ in 0..EACH {
+                let message = take(inbox);
+                let half = usize::from(number(&message) % 100 >= 10);
+                assert_is_pattern(&message, next[half], 3_000_000);
+                next[half] += 1;
+            }
+        }
+    });
+}
+
+#[allow(missing_docs)]
+pub fn a_polling_receiver_is_lent_large_messages(harness: &dyn Harness) {
+    const COUNT: u64 = 24;
+    let b = builder(harness, "b")
+        .drive(Drive::Caller)
+        .listen(&harness.address())
+        .start()
+        .unwrap();
+    let mut inbox = large_mailbox(&b, "inbox", 4, Overflow::Wait);
+    let a = builder(harness, "a").start().unwrap();
+    let address = b.addresses()[0].clone();
+    let len = |number: u64| [20_000, 64 << 10, 1_000_000, 100][number as usize % 4];
+    let sender = thread::spawn(move || {
+        let to_b = a.connect(&address).unwrap().address("inbox").unwrap();
+        for number in 0..COUNT {
+            to_b.send(&pattern(number, len(number))).unwrap();
+        }
+        a
+    });
+    let start = Instant::now();
+    let mut next = 0;
+    while next < COUNT {
+        inbox
+            .poll(|message| {
+                assert_is_pattern(message.payload, next, len(next));
+                next += 1;
+            })
+            .unwrap();
+        assert!(start.elapsed() < PATIENCE, "{next} of {COUNT} in time");
+    }
+    sender.join().unwrap();
+}
+
+#[allow(missing_docs)]
+pub fn a_large_message_goes_at_once_as_a_whole_or_not_at_all(harness: &dyn Harness) {
+    let sizes = LaneSizes {
+        large: 64 << 10,
+        ..LaneSizes::default()
+    };
+    let Pair { a, b, to_b } = pair_with(harness, |builder| builder.rings(sizes));
+    let mut inbox = large_mailbox(&b, "inbox", 1_000, Overflow::Wait);
+    let address = to_b.address("inbox").unwrap();
+    let max = match address.try_send(&pattern(0, 1 << 20)) {
+        Err(SendError::TooLongAtOnce { len, max }) if len == 1 << 20 => max,
+        other => panic!("{other:?}"),
+    };
+    assert!((16 << 10..32 << 10).contains(&max), "half of the ring: {max}");
+    let mut sent = 0;
+    let start = Instant::now();
+    while sent < 200 {
+        match address.try_send(&pattern(sent, max)) {
+            Ok(()) => sent += 1,
+            Err(SendError::RingFull) => thread::yield_now(),
+            Err(error) => panic!("{error}"),
+        }
+        assert!(start.elapsed() < PATIENCE, "{sent} sent in time");
+    }
+    for number in 0..sent {
+        assert_is_pattern(&take(&mut inbox), number, max);
+    }
+    nothing_more(&mut inbox);
+    // A reservation is for one chunk.
+    let Err(SendError::TooLongAtOnce { max, .. }) = address.try_reserve(1 << 20) else {
+        panic!("a megabyte was reserved in a ring of 64 KiB");
+    };
+    let mut permit = address.reserve(max).unwrap();
+    permit.payload().copy_from_slice(&pattern(7, max));
+    permit.send();
+    assert_is_pattern(&take(&mut inbox), 7, max);
+    assert_eq!(a.dead_letters().count(), 0);
+}
+
+#[allow(missing_docs)]
+pub fn a_large_message_given_up_half_way_is_forgotten_and_the_next_arrives(harness: &dyn Harness) {
+    // Without a driver the receiver makes no room, so each message gets stuck half-way.
+    let b = builder(harness, "b")
+        .drive(Drive::Caller)
+        .rings(SMALL_RINGS)
+        .listen(&harness.address())
+        .start()
+        .unwrap();
+    let mut inbox = large_mailbox(&b, "inbox", 2, Overflow::Wait);
+    let a = builder(harness, "a").rings(SMALL_RINGS).start().unwrap();
+    let url = b.addresses()[0].clone();
+    let (resolved, resolution) = std::sync::mpsc::channel();
+    let sender = thread::spawn(move || {
+        let address = a.connect(&url).unwrap().address("inbox").unwrap();
+        resolved.send(()).unwrap();
+        // More of them than the mailbox has room for: what is given up uses up nothing.
+        for number in 0..5 {
+            let patience = Duration::from_millis(100);
+            assert_eq!(
+                address.send_timeout(&pattern(number, 50_000), None, patience),
+                Err(SendError::TimedOut(patience))
+            );
+        }
+        address
+            .send_timeout(&pattern(77, 50_000), None, PATIENCE)
+            .expect("sent once there is room");
+        (a, address)
+    });
+    while resolution.try_recv().is_err() {
+        b.poll();
+    }
+    thread::sleep(Duration::from_millis(600));
+    assert_is_pattern(&take(&mut inbox), 77, 50_000);
+    nothing_more(&mut inbox);
+    let (a, address) = sender.join().unwrap();
+    // The same for a future that is dropped.
+    {
+        let message = pattern(1, 50_000);
+        let mut future = Box::pin(address.send_async(&message));
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(future.as_mut().poll(&mut context).is_pending());
+    }
+    let sender = thread::spawn(move || address.send_timeout(&pattern(78, 50_000), None, PATIENCE));
+    assert_is_pattern(&take(&mut inbox), 78, 50_000);
+    sender.join().unwrap().unwrap();
+    assert_eq!(a.dead_letters().count() + b.dead_letters().count(), 0);
+}
+
+#[allow(missing_docs)]
+pub fn full_mailboxes_treat_large_messages_as_small_ones(harness: &dyn Harness) {
+    const LEN: usize = 200_000;
+    let Pair { a, b, to_b } = pair(harness);
+    for overflow in [Overflow::Wait, Overflow::Fail, Overflow::DropNewest] {
+        let mailbox = format!("{overflow:?}");
+        let mut inbox = large_mailbox(&b, &mailbox, 2, overflow);
+        let address = to_b.address(&mailbox).unwrap();
+        address.send(&pattern(1, LEN)).unwrap();
+        address.send(&pattern(2, LEN)).unwrap();
+        let third = address.try_send(&pattern(3, LEN));
+        match overflow {
+            Overflow::DropNewest => third.unwrap(),
+            _ => assert_eq!(third, Err(SendError::MailboxFull { mailbox })),
+        }
+        let waiting = (overflow == Overflow::Wait).then(|| {
+            let address = address.clone();
+            thread::spawn(move || address.send_timeout(&pattern(3, LEN), None, PATIENCE))
+        });
+        assert_is_pattern(&take(&mut inbox), 1, LEN);
+        assert_is_pattern(&take(&mut inbox), 2, LEN);
+        if let Some(waiting) = waiting {
+            assert_is_pattern(&take(&mut inbox), 3, LEN);
+            waiting.join().unwrap().unwrap();
+        }
+        nothing_more(&mut inbox);
+    }
+    let letters = a.dead_letters();
+    assert_eq!((letters.count_of(Reason::DroppedNewest), letters.count()), (1, 1));
+    assert_eq!(letters.latest()[0].len, LEN);
+
+    let mut inbox = large_mailbox(&b, "oldest", 2, Overflow::DropOldest);
+    let address = to_b.address("oldest").unwrap();
+    for number in 0..6 {
+        address
+            .send(&pattern(number, if number % 2 == 0 { LEN } else { 9 }))
+            .unwrap();
+    }
+    eventually("four were dropped", || {
+        b.dead_letters().count_of(Reason::DroppedOldest) == 4
+    });
+    assert_is_pattern(&take(&mut inbox), 4, LEN);
+    assert_is_pattern(&take(&mut inbox), 5, 9);
+    nothing_more(&mut inbox);
+}
+
+#[allow(missing_docs)]
+pub fn a_closed_mailbox_returns_the_large_messages_it_did_not_take(harness: &dyn Harness) {
+    const LEN: usize = 300_000;
+    let Pair { a, b, to_b } = pair(harness);
+    let letters = a.dead_letters().subscribe(8);
+    let inbox = large_mailbox(&b, "inbox", 8, Overflow::Wait);
+    let address = to_b.address("inbox").unwrap();
+    address.send_timeout(&pattern(1, LEN), Some(7), PATIENCE).unwrap();
+    eventually("the message is there", || inbox.depth() == 1);
+    drop(inbox);
+    let letter = letters.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(
+        (letter.reason, letter.correlation, letter.len),
+        (Reason::MailboxClosed, Some(7), LEN)
+    );
+    eventually("the sender knows", || {
+        matches!(
+            address.send(&pattern(2, LEN)),
+            Err(SendError::MailboxClosed { .. })
+        )
+    });
+}
+
+#[allow(missing_docs)]
+pub fn a_peer_that_is_gone_makes_one_dead_letter_of_each_large_message(harness: &dyn Harness) {
+    const LEN: usize = 300_000;
+    let timing = Timing {
+        heartbeat: Duration::from_millis(50),
+        silence: Duration::from_millis(300),
+        resume_window: Duration::from_millis(300),
+        ..Timing::default()
+    };
+    // Nobody drives b, so nothing is consumed.
+    let b = builder(harness, "b")
+        .drive(Drive::Caller)
+        .timing(timing)
+        .listen(&harness.address())
+        .start()
+        .unwrap();
+    let _inbox = large_mailbox(&b, "inbox", 100, Overflow::Wait);
+    let a = builder(harness, "a").timing(timing).start().unwrap();
+    let url = b.addresses()[0].clone();
+    let (resolved, resolution) = std::sync::mpsc::channel();
+    let sender = thread::spawn(move || {
+        let address = a.connect(&url).unwrap().address("inbox").unwrap();
+        resolved.send(()).unwrap();
+        let mut sent = 0;
+        loop {
+            match address.send_timeout(&pattern(sent, LEN), Some(sent), PATIENCE) {
+                Ok(()) => sent += 1,
+                Err(SendError::SessionOver(_)) => return (a, sent),
+                Err(error) => panic!("{error}"),
+            }
+        }
+    });
+    while resolution.try_recv().is_err() {
+        b.poll();
+    }
+    let (a, sent) = sender.join().unwrap();
+    assert!(sent > 3, "the ring took only {sent}");
+    assert_eq!(a.dead_letters().count_of(Reason::Unacknowledged), sent);
+    assert_eq!(a.dead_letters().count(), sent);
+    for (number, letter) in a.dead_letters().latest().iter().enumerate() {
+        assert_eq!((letter.correlation, letter.len), (Some(number as u64), LEN));
+        let payload = letter.payload.as_deref().expect("nothing of it was consumed");
+        assert_is_pattern(payload, number as u64, LEN);
+    }
+}
+
+#[allow(missing_docs)]
+pub fn large_messages_survive_cuts_of_the_link(harness: &dyn Harness) {
+    const COUNT: u64 = 150;
+    if !harness.resumes() {
+        return;
+    }
+    let Pair { a, b, to_b } = pair(harness);
+    let mut inbox = large_mailbox(&b, "inbox", 8, Overflow::Wait);
+    let address = to_b.address("inbox").unwrap();
+    let events = a.events(1_000);
+    let done = Arc::new(AtomicBool::new(false));
+    let cutter = thread::spawn({
+        let (peer, done) = (to_b.clone(), done.clone());
+        move || {
+            while !done.load(Ordering::Relaxed) {
+                if peer.link().is_some() {
+                    peer.cut_link();
+                }
+                thread::sleep(Duration::from_millis(20));
+            }
+        }
+    });
+    let len = |number: u64| [900_000, 100, 70_000, 40_000][number as usize % 4];
+    let sender = thread::spawn(move || {
+        for number in 0..COUNT {
+            address.send(&pattern(number, len(number))).unwrap();
+        }
+    });
+    for number in 0..COUNT {
+        assert_is_pattern(&take(&mut inbox), number, len(number));
+        if number % 10 == 0 {
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+    done.store(true, Ordering::Relaxed);
+    cutter.join().unwrap();
+    sender.join().unwrap();
+    nothing_more(&mut inbox);
+    let resumed = events
+        .try_iter()
+        .filter(|event| matches!(event, Event::Resumed { .. }))
+        .count();
+    assert!(resumed >= 3, "only {resumed} links were cut and replaced");
+    assert_eq!(a.dead_letters().count() + b.dead_letters().count(), 0);
+}
+
+#[allow(missing_docs)]
+pub fn small_messages_pass_a_large_one(harness: &dyn Harness) {
+    const LEN: usize = 32 << 20;
+    let Pair { a: _a, b, to_b } = pair(harness);
+    let mut large = large_mailbox(&b, "large", 2, Overflow::Wait);
+    let mut small = b.mailbox("small", MailboxOptions::default()).unwrap();
+    let (to_large, to_small) = (to_b.address("large").unwrap(), to_b.address("small").unwrap());
+    let arrived = Arc::new(AtomicBool::new(false));
+    let sender = thread::spawn(move || to_large.send(&pattern(0, LEN)).unwrap());
+    let receiver = thread::spawn({
+        let arrived = arrived.clone();
+        move || {
+            let message = take(&mut large);
+            arrived.store(true, Ordering::SeqCst);
+            message
+        }
+    });
+    let mut passed = 0;
+    for number in 0.. {
+        to_small.send(&numbered(number, 64)).unwrap();
+        assert_eq!(super::number(&take(&mut small)), number);
+        if arrived.load(Ordering::SeqCst) {
+            break;
+        }
+        passed += 1;
+    }
+    sender.join().unwrap();
+    assert_is_pattern(&receiver.join().unwrap(), 0, LEN);
+    assert!(passed >= 5, "only {passed} small messages passed a large one");
+}
