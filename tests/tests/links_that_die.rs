@@ -132,3 +132,18 @@ fn a_node_restarted_at_the_same_address_is_another_incarnation_and_never_the_old
     assert_ne!(to_b.incarnation(), first);
     to_b.address("inbox").unwrap().send(b"for the second").unwrap();
 }
+
+#[test]
+fn strangers_who_say_nothing_do_not_keep_a_member_out() {
+    let b = node("b", 1);
+    let address = b.addresses()[0].clone();
+    let port = address.strip_prefix("tcp://").unwrap();
+    let strangers: Vec<_> = (0..300)
+        .map(|_| std::net::TcpStream::connect(port).unwrap())
+        .collect();
+    let a = node("a", 0);
+    let start = Instant::now();
+    a.connect(&address).unwrap();
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    drop(strangers);
+}

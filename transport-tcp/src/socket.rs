@@ -46,6 +46,12 @@ impl Connection {
         self.peer
     }
 
+    /// Ends the connection, so that whoever waits for it finds its end.
+    pub(crate) fn hang_up(&self) {
+        // Fails only where the connection is over already.
+        let _ = self.socket.shutdown(std::net::Shutdown::Both);
+    }
+
     pub(crate) fn local(&self) -> Option<SocketAddr> {
         self.socket.local_addr().ok().and_then(|local| local.as_socket())
     }

@@ -9,7 +9,7 @@ use std::time::Instant;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use transport::frame::ALIGNMENT;
 use transport::lane::LANES;
-use transport::link::{LaneMemory, Link, LinkError, LinkMemory, MAX_HANDSHAKE, Wire};
+use transport::link::{HangUp, LaneMemory, Link, LinkError, LinkMemory, MAX_HANDSHAKE, Wire};
 use transport::ring::{Arrival, Position};
 
 use crate::receiver::SpanReceiver;
@@ -82,6 +82,11 @@ impl TcpWire {
 impl Wire for TcpWire {
     fn peer(&self) -> String {
         self.connection.peer().to_string()
+    }
+
+    fn hang_up(&self) -> Option<HangUp> {
+        let connection = self.connection.clone();
+        Some(Box::new(move || connection.hang_up()))
     }
 
     fn send(&mut self, message: &[u8], deadline: Instant) -> Result<(), LinkError> {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
-use crate::connect;
+use crate::answer;
 use crate::link::Listener;
 use crate::mailbox::Direct;
 use crate::node::NodeInner;
@@ -32,7 +32,7 @@ struct Driven {
     peer: Arc<PeerInner>,
     token: usize,
     /// Which of the peer's links is registered with the poller.
-    generation: u64,
+    link_number: u64,
     polls_memory: bool,
     ready: bool,
 }
@@ -117,7 +117,7 @@ impl Driver {
                 match listener.accept() {
                     Ok(Some(wire)) => {
                         if let Some(node) = node.strong() {
-                            connect::answer(&node, scheme, wire);
+                            answer::answer(&node, scheme, wire);
                         }
                     }
                     Ok(None) => break,
@@ -153,7 +153,7 @@ impl Driver {
                 self.peers.push(Driven {
                     peer,
                     token,
-                    generation: 0,
+                    link_number: 0,
                     polls_memory: false,
                     ready: true,
                 });
@@ -175,11 +175,12 @@ impl Driver {
             let Some(receive) = try_lock(&driven.peer.receive) else {
                 continue;
             };
-            if receive.generation == driven.generation {
+            let link_number = driven.peer.link_number();
+            if link_number == driven.link_number {
                 continue;
             }
             let Some(link) = &receive.link else { continue };
-            driven.generation = receive.generation;
+            driven.link_number = link_number;
             driven.polls_memory = link.polls_memory();
             driven.ready = true;
             for descriptor in link.descriptors() {

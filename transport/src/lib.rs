@@ -4,6 +4,8 @@
 #![cfg_attr(doctest, doc = include_str!("../README.md"))]
 
 pub mod address;
+mod answer;
+mod candidates;
 pub mod checksum;
 mod chunk;
 pub mod codec;
@@ -11,6 +13,7 @@ pub mod codec;
 pub mod conformance;
 mod connect;
 pub mod control;
+mod conversation;
 pub mod dead_letter;
 mod dispatch;
 pub mod doze;
@@ -29,6 +32,7 @@ pub mod protocol;
 pub mod reference;
 pub mod ring;
 pub mod session;
+mod surroundings;
 mod sync;
 pub mod typed;
 pub mod wait;

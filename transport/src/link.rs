@@ -96,6 +96,9 @@ pub type LaneMemory = [RingMemory; LANES];
 /// The longest handshake message, in bytes.
 pub const MAX_HANDSHAKE: usize = 4096;
 
+/// Ends a wire from another thread. After the wire has become a link or is gone, it must do no harm.
+pub type HangUp = Box<dyn FnOnce() + Send>;
+
 /// A connection on which no ring runs yet: it carries the handshake, then becomes a link.
 ///
 /// The order of calls on either side: any number of `send` and `receive`; `receive_memory` (new sessions only);
@@ -103,6 +106,21 @@ pub const MAX_HANDSHAKE: usize = 4096;
 pub trait Wire: Send {
     /// Whom this reaches, for people.
     fn peer(&self) -> String;
+
+    /// The host that this reaches, without port, as far as the transport knows it: guests are counted by it.
+    fn source(&self) -> String {
+        let peer = self.peer();
+        match peer.rsplit_once(':') {
+            Some((host, _)) => host.to_owned(),
+            None => peer,
+        }
+    }
+
+    /// What ends this wire from another thread, so that a blocked `receive` returns at once; `None` where the
+    /// transport has no such thing.
+    fn hang_up(&self) -> Option<HangUp> {
+        None
+    }
 
     /// Sends one handshake message of at most [`MAX_HANDSHAKE`] bytes; blocks until `deadline` at most.
     ///

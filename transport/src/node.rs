@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Poll, Wake, Waker};
@@ -10,6 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::address::{Address, Target};
+use crate::answer::Guests;
 use crate::connect::{self, ConnectError};
 use crate::control::MAX_NAME;
 use crate::dead_letter::DeadLetters;
@@ -22,7 +23,8 @@ use crate::link::{Transport, TransportError};
 use crate::mailbox::{Direct, MAX_CAPACITY, MAX_MESSAGE, Mailbox, MailboxOptions, MailboxShared};
 use crate::peer::{Peer, PeerInner, ResolveError};
 use crate::protocol::{self, Asked, Refusal, Spoken};
-use crate::session::{Time, Timing};
+use crate::session::{Ended, Time, Timing};
+use crate::surroundings::{Surroundings, Threads, run};
 use crate::sync;
 use crate::wait::{Idle, Step, Wait, lock, thread_waker, try_lock};
 
@@ -176,6 +178,10 @@ impl NodeBuilder {
     /// # Errors
     /// [`NodeError`].
     pub fn start(self) -> Result<Node, NodeError> {
+        self.start_in(Arc::new(Threads::new()))
+    }
+
+    pub(crate) fn start_in(self, surroundings: Arc<dyn Surroundings>) -> Result<Node, NodeError> {
         check_name("node name", &self.name)?;
         check_name("cluster name", &self.cluster)?;
         if !self.sizes.are_valid() {
@@ -197,7 +203,8 @@ impl NodeBuilder {
             addresses.push(format!("{}://{}", transport.scheme(), listener.address()));
             listeners.push((transport.scheme(), listener));
         }
-        let incarnation = crate::handshake::random()
+        let incarnation = surroundings
+            .random()
             .map(u64::from_le_bytes)
             .map_err(|error| NodeError::Io {
                 what: "drawing an incarnation",
@@ -226,7 +233,7 @@ impl NodeBuilder {
             wait: self.wait,
             drive: self.drive,
             max_peers: self.max_peers,
-            started: Instant::now(),
+            surroundings,
             addresses,
             dead_letters: DeadLetters::default(),
             events: Events::default(),
@@ -234,7 +241,7 @@ impl NodeBuilder {
             peers_version: AtomicU64::new(1),
             mailboxes: Mutex::default(),
             meeting: Mutex::default(),
-            handshakes: AtomicUsize::new(0),
+            guests: Guests::default(),
             driver: Mutex::new(driver),
             asleep: sync::atomic::AtomicU64::new(0),
             waker,
@@ -382,7 +389,7 @@ impl Node {
     /// # Errors
     /// [`ConnectError`].
     pub fn connect(&self, address: &str) -> Result<Peer, ConnectError> {
-        connect::connect(&self.inner, &[address.to_owned()]).map(Peer)
+        run(connect::connect(self.inner.clone(), vec![address.to_owned()])).map(Peer)
     }
 
     /// As [`Node::connect`], to a node that listens on several addresses: the first that answers is used, best first.
@@ -397,7 +404,7 @@ impl Node {
             .iter()
             .map(|address| address.as_ref().to_owned())
             .collect();
-        connect::connect(&self.inner, &addresses).map(Peer)
+        run(connect::connect(self.inner.clone(), addresses)).map(Peer)
     }
 
     /// As [`Node::connect`], as a future that any executor can run; the handshake runs on a thread of its own.
@@ -475,7 +482,7 @@ pub(crate) struct NodeInner {
     wait: Wait,
     drive: Drive,
     pub(crate) max_peers: usize,
-    started: Instant,
+    pub(crate) surroundings: Arc<dyn Surroundings>,
     addresses: Vec<String>,
     pub(crate) dead_letters: DeadLetters,
     pub(crate) events: Events,
@@ -484,8 +491,8 @@ pub(crate) struct NodeInner {
     mailboxes: Mutex<HashMap<String, Arc<MailboxShared>>>,
     /// Held by the thread that connects to the node of a reference.
     pub(crate) meeting: Mutex<()>,
-    /// Handshakes of peers that dialled, not yet finished.
-    pub(crate) handshakes: AtomicUsize,
+    /// Peers that dialled and have not finished their handshake.
+    pub(crate) guests: Guests,
     driver: Mutex<Driver>,
     /// The driving thread sleeps, or is about to.
     asleep: sync::atomic::AtomicU64,
@@ -503,7 +510,7 @@ impl Wake for WakeDriver {
 
 impl NodeInner {
     pub(crate) fn now(&self) -> Time {
-        self.started.elapsed()
+        self.surroundings.now()
     }
 
     pub(crate) fn timing(&self) -> Timing {
@@ -548,9 +555,11 @@ impl NodeInner {
     pub(crate) fn add_peer(&self, peer: Arc<PeerInner>) {
         let link = Peer(peer.clone()).link().unwrap_or_default();
         let node = peer.identity.node.clone();
+        let added = peer.clone();
         lock(&self.peers).push(peer);
         self.peers_version.fetch_add(1, Ordering::Release);
         self.events.tell(Event::Connected { node, link });
+        added.greet();
         self.wake();
     }
 
@@ -559,15 +568,20 @@ impl NodeInner {
         self.peers_version.fetch_add(1, Ordering::Release);
     }
 
-    pub(crate) fn dial_again(&self, peer: Arc<PeerInner>) {
-        if self.closed.load(Ordering::Acquire) {
-            return;
-        }
-        let dialling = thread::Builder::new()
-            .name("dial again".into())
-            .spawn(move || connect::resume(&peer));
-        if let Err(error) = dialling {
-            tracing::warn!(%error, "no thread to dial again: the session ends at its resume window");
+    /// Ends sessions without a link whose peer has been restarted since: it says so itself.
+    pub(crate) fn end_earlier_incarnations(&self, identity: &Identity) {
+        let earlier: Vec<Arc<PeerInner>> = lock(&self.peers)
+            .iter()
+            .filter(|peer| {
+                peer.identity.node == identity.node
+                    && peer.identity.incarnation != identity.incarnation
+                    && !peer.has_link()
+            })
+            .cloned()
+            .collect();
+        for peer in earlier {
+            let mut receive = peer.receive_side();
+            peer.end(&mut receive, Ended::Forgotten);
         }
     }
 
@@ -684,7 +698,7 @@ impl NodeInner {
         let peers = std::mem::take(&mut *lock(&self.peers));
         for peer in peers {
             let mut receive = peer.receive_side();
-            peer.end(&mut receive, crate::session::Ended::Closed);
+            peer.end(&mut receive, Ended::Closed);
         }
     }
 }

@@ -11,7 +11,7 @@ mod relinking;
 mod routes;
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
@@ -137,10 +137,10 @@ pub(crate) struct PeerInner {
     pub(crate) dialled: Vec<String>,
     /// Which of those addresses the link was dialled at.
     pub(crate) dialled_at: AtomicUsize,
-    /// A thread looks for a better link.
-    pub(crate) looking: AtomicBool,
-    /// Held by the thread that dials for this session.
-    pub(crate) dialling: Mutex<()>,
+    /// The session has its keeper.
+    pub(crate) keeping: AtomicBool,
+    /// For the keeper: the link was lost or proven, or the session is over.
+    pub(crate) link_changed: WaitList,
     pub(crate) memory: LinkMemory,
     pub(crate) send: SendLanes,
     pub(crate) receive: Mutex<Receive>,
@@ -159,6 +159,7 @@ pub(crate) struct PeerInner {
     heard: AtomicBool,
     life: Mutex<Session>,
     link: Mutex<Option<String>>,
+    links: AtomicU64,
     ended: OnceLock<Ended>,
     collected: Mutex<Collected>,
     next_request: AtomicU32,
@@ -221,14 +222,13 @@ impl PeerInner {
             session_id,
             dialled,
             dialled_at: AtomicUsize::new(dialled_at),
-            looking: AtomicBool::new(false),
-            dialling: Mutex::new(()),
+            keeping: AtomicBool::new(false),
+            link_changed: WaitList::default(),
             memory,
             send,
             receive: Mutex::new(Receive {
                 lanes,
                 link: Some(link.receiver),
-                generation: 1,
                 ports: Vec::new(),
                 assembler,
                 tell_large: false,
@@ -249,6 +249,7 @@ impl PeerInner {
             heard: AtomicBool::new(false),
             life: Mutex::new(life),
             link: Mutex::new(Some(format!("{scheme} ({})", link.description))),
+            links: AtomicU64::new(1),
             ended: OnceLock::new(),
             collected: Mutex::default(),
             next_request: AtomicU32::new(1),
@@ -270,8 +271,24 @@ impl PeerInner {
         self.doorbell.get().is_some()
     }
 
-    pub(crate) fn is_connected(&self) -> bool {
+    /// Whether the peer has been heard over the present link.
+    pub(crate) fn is_proven(&self) -> bool {
         *lock(&self.life).phase() == Phase::Connected
+    }
+
+    /// Whether there is a link, proven or not.
+    pub(crate) fn has_link(&self) -> bool {
+        matches!(lock(&self.life).phase(), Phase::Connected | Phase::Trying { .. })
+    }
+
+    /// Counts the session's links: the number of the present or last one.
+    pub(crate) fn link_number(&self) -> u64 {
+        self.links.load(Ordering::Acquire)
+    }
+
+    /// Whether the link of this number still carries the session.
+    pub(crate) fn is_on_link(&self, number: u64) -> bool {
+        self.has_link() && self.link_number() == number
     }
 
     pub(crate) fn report(&self, letter: DeadLetter) {

@@ -12,6 +12,7 @@ use crate::connect::{self, ConnectError};
 use crate::node::{Node, NodeInner, find_transport};
 use crate::peer::{Peer, ResolveError};
 use crate::protocol::Asked;
+use crate::surroundings::run;
 use crate::wait::lock;
 
 /// Where a mailbox is, for any node of the cluster.
@@ -135,7 +136,7 @@ impl NodeInner {
         if addresses.is_empty() {
             return Err(out_of_reach());
         }
-        let peer: Arc<_> = connect::connect(&this, &addresses)
+        let peer: Arc<_> = run(connect::connect(this, addresses))
             .map_err(|source| ReferenceError::Connect { node: node(), source })?;
         let peer = Peer(peer);
         if peer.node() != reference.node {

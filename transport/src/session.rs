@@ -23,6 +23,11 @@ impl Timing {
     /// The shortest and the longest of any of the times.
     pub const LIMITS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(30 * 24 * 3600));
 
+    /// How long a new link may carry nothing before it is given up: half the silence.
+    pub fn proof(&self) -> Duration {
+        self.silence / 2
+    }
+
     /// Whether every time is within the limits and the silence is at least twice the heartbeat.
     pub fn is_valid(&self) -> bool {
         let (shortest, longest) = Timing::LIMITS;
@@ -67,6 +72,11 @@ pub enum Ended {
 /// Where a session is in its life.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Phase {
+    /// A link has been made, and nothing has come over it yet. The resume window runs on.
+    Trying {
+        /// When it is over, if nothing comes.
+        until: Time,
+    },
     /// A link carries it.
     Connected,
     /// It waits for a link, until the given time.
@@ -85,7 +95,7 @@ pub enum Phase {
 pub enum Action {
     /// Send a heartbeat and the acknowledgements due.
     Beat,
-    /// The peer has been silent for too long: drop the link.
+    /// The peer has been silent for too long, or nothing came over a new link: drop the link.
     DropLink,
     /// The session is over: return what is unacknowledged to its senders.
     End(Ended),
@@ -96,16 +106,19 @@ pub enum Action {
 pub struct Session {
     timing: Timing,
     phase: Phase,
+    /// Since when there has been this link, or something was heard over it.
     heard: Time,
     beat: Time,
 }
 
 impl Session {
-    /// A session that has just been connected.
+    /// A session whose first link has just been made.
     pub fn connected(timing: Timing, now: Time) -> Session {
         Session {
             timing,
-            phase: Phase::Connected,
+            phase: Phase::Trying {
+                until: now + timing.resume_window,
+            },
             heard: now,
             beat: now,
         }
@@ -116,27 +129,37 @@ impl Session {
         &self.phase
     }
 
-    /// Something has come from the peer.
-    pub fn heard(&mut self, now: Time) {
+    /// Something has come from the peer over the present link. True when that proves the link.
+    pub fn heard(&mut self, now: Time) -> bool {
         self.heard = self.heard.max(now);
+        let proves = matches!(self.phase, Phase::Trying { .. });
+        if proves {
+            self.phase = Phase::Connected;
+        }
+        proves
     }
 
     /// The link died. Nothing happens when the session has none or is over.
     pub fn link_lost(&mut self, now: Time, cause: String) {
-        if self.phase == Phase::Connected {
-            self.phase = Phase::Suspended {
-                until: now + self.timing.resume_window,
-                cause,
-            };
-        }
+        let until = match self.phase {
+            Phase::Connected => now + self.timing.resume_window,
+            // What was never heard over has not brought the session back.
+            Phase::Trying { until } => until,
+            Phase::Suspended { .. } | Phase::Ended(_) => return,
+        };
+        self.phase = Phase::Suspended { until, cause };
     }
 
-    /// Another link carries the session. False when it is over: nothing brings it back.
+    /// Another link carries the session, if the peer is heard over it. False when the session is over: nothing brings
+    /// it back.
     pub fn resumed(&mut self, now: Time) -> bool {
-        if matches!(self.phase, Phase::Ended(_)) {
-            return false;
-        }
-        *self = Session::connected(self.timing, now);
+        let until = match self.phase {
+            Phase::Connected => now + self.timing.resume_window,
+            Phase::Trying { until } | Phase::Suspended { until, .. } => until,
+            Phase::Ended(_) => return false,
+        };
+        self.phase = Phase::Trying { until };
+        (self.heard, self.beat) = (now, now);
         true
     }
 
@@ -147,33 +170,49 @@ impl Session {
         }
     }
 
+    /// How long the present link may be silent.
+    fn patience(&self) -> Duration {
+        match self.phase {
+            Phase::Trying { .. } => self.timing.proof(),
+            _ => self.timing.silence,
+        }
+    }
+
     /// What is to be done at this time. Ask until nothing comes back.
     pub fn tick(&mut self, now: Time) -> Option<Action> {
         match &self.phase {
-            Phase::Connected if now >= self.heard + self.timing.silence => {
+            Phase::Trying { until } if now >= *until => {
+                Some(self.window_passed("nothing came over the last link".into()))
+            }
+            Phase::Suspended { until, cause } if now >= *until => {
+                let cause = cause.clone();
+                Some(self.window_passed(cause))
+            }
+            Phase::Trying { .. } | Phase::Connected if now >= self.heard + self.patience() => {
                 let silence = now - self.heard;
                 self.link_lost(now, format!("silent for {} ms", silence.as_millis()));
                 Some(Action::DropLink)
             }
-            Phase::Connected if now >= self.beat + self.timing.heartbeat => {
+            Phase::Trying { .. } | Phase::Connected if now >= self.beat + self.timing.heartbeat => {
                 self.beat = now;
                 Some(Action::Beat)
-            }
-            Phase::Suspended { until, cause } if now >= *until => {
-                let why = Ended::ResumeWindow(cause.clone());
-                self.end(why.clone());
-                Some(Action::End(why))
             }
             _ => None,
         }
     }
 
+    fn window_passed(&mut self, cause: String) -> Action {
+        let why = Ended::ResumeWindow(cause);
+        self.end(why.clone());
+        Action::End(why)
+    }
+
     /// When [`Session::tick`] will have something to do, if nothing is heard before.
     pub fn deadline(&self) -> Option<Time> {
+        let of_the_link = (self.heard + self.patience()).min(self.beat + self.timing.heartbeat);
         match &self.phase {
-            Phase::Connected => {
-                Some((self.heard + self.timing.silence).min(self.beat + self.timing.heartbeat))
-            }
+            Phase::Trying { until } => Some(of_the_link.min(*until)),
+            Phase::Connected => Some(of_the_link),
             Phase::Suspended { until, .. } => Some(*until),
             Phase::Ended(_) => None,
         }
@@ -192,6 +231,12 @@ mod tests {
         better_link: Duration::from_millis(10),
     };
 
+    fn heard_at_once() -> Session {
+        let mut session = Session::connected(TIMING, Time::ZERO);
+        assert!(session.heard(Time::ZERO));
+        session
+    }
+
     #[test]
     fn times_that_would_spin_overflow_or_drop_a_live_peer_are_not_valid() {
         assert!(Timing::default().is_valid() && TIMING.is_valid());
@@ -207,7 +252,7 @@ mod tests {
 
     #[test]
     fn beats_at_its_interval_and_gives_up_a_silent_link_at_its_deadline() {
-        let mut session = Session::connected(TIMING, Time::ZERO);
+        let mut session = heard_at_once();
         let mut actions = Vec::new();
         for now in 0..=30 {
             while let Some(action) = session.tick(now * MS) {
@@ -223,7 +268,7 @@ mod tests {
 
     #[test]
     fn a_session_heard_in_time_lives_on() {
-        let mut session = Session::connected(TIMING, Time::ZERO);
+        let mut session = heard_at_once();
         for now in 0..1_000 {
             if now % 29 == 0 {
                 session.heard(now * MS);
@@ -234,7 +279,7 @@ mod tests {
 
     #[test]
     fn a_suspended_session_ends_once_at_its_window_and_never_comes_back() {
-        let mut session = Session::connected(TIMING, Time::ZERO);
+        let mut session = heard_at_once();
         session.link_lost(5 * MS, "reset".into());
         assert_eq!(session.deadline(), Some(105 * MS));
         assert_eq!(session.tick(104 * MS), None);
@@ -248,11 +293,32 @@ mod tests {
     }
 
     #[test]
-    fn a_resumed_session_starts_its_deadlines_anew() {
-        let mut session = Session::connected(TIMING, Time::ZERO);
+    fn a_link_that_nothing_comes_over_is_given_up_early_and_buys_the_session_no_time() {
+        let mut session = heard_at_once();
+        session.link_lost(5 * MS, "reset".into());
+        for attempt in 0..6 {
+            let linked = 10 * MS + attempt * 15 * MS;
+            assert!(session.resumed(linked));
+            assert_eq!(session.tick(linked + 10 * MS), Some(Action::Beat));
+            assert_eq!(session.tick(linked + 14 * MS), None);
+            assert_eq!(session.tick(linked + 15 * MS), Some(Action::DropLink));
+        }
+        assert!(session.resumed(101 * MS));
+        assert!(matches!(
+            session.tick(105 * MS),
+            Some(Action::End(Ended::ResumeWindow(_)))
+        ));
+    }
+
+    #[test]
+    fn a_link_that_is_heard_over_starts_every_deadline_anew() {
+        let mut session = heard_at_once();
         session.link_lost(5 * MS, "reset".into());
         assert!(session.resumed(90 * MS));
-        assert_eq!(session.tick(99 * MS), None);
-        assert_eq!(session.tick(100 * MS), Some(Action::Beat));
+        assert!(session.heard(104 * MS));
+        assert!(!session.heard(104 * MS));
+        assert_eq!(session.tick(105 * MS), Some(Action::Beat));
+        session.link_lost(106 * MS, "reset".into());
+        assert_eq!(session.deadline(), Some(206 * MS));
     }
 }

@@ -1,7 +1,7 @@
 //! The handshake over TCP, each message after its length (u32, little-endian), and the step to a queue pair.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,7 +9,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use transport::lane::{LANES, Lane, LaneSizes};
 use transport::link::{
-    LaneMemory, Link, LinkError, LinkMemory, MAX_HANDSHAKE, SendMemory, Wire, anonymous_lanes,
+    HangUp, LaneMemory, Link, LinkError, LinkMemory, MAX_HANDSHAKE, SendMemory, Wire, anonymous_lanes,
 };
 use transport::ring::{Arrival, Position};
 
@@ -96,6 +96,14 @@ impl RdmaWire {
 impl Wire for RdmaWire {
     fn peer(&self) -> String {
         self.peer.to_string()
+    }
+
+    fn hang_up(&self) -> Option<HangUp> {
+        let stream = self.stream.try_clone().ok()?;
+        Some(Box::new(move || {
+            // Fails only where the connection is over already.
+            let _ = stream.shutdown(Shutdown::Both);
+        }))
     }
 
     fn send(&mut self, message: &[u8], deadline: Instant) -> Result<(), LinkError> {

@@ -7,6 +7,16 @@ fn secret() -> Secret {
     Secret::new(b"a secret of sixteen bytes or more").unwrap()
 }
 
+const NONCE_A: Nonce = [1; NONCE];
+const NONCE_B: Nonce = [2; NONCE];
+
+fn terms(offer: &[u8], consumed: [Position; LANES]) -> Terms {
+    Terms {
+        consumed,
+        offer: offer.to_vec(),
+    }
+}
+
 fn identity(node: &str) -> Identity {
     Identity {
         cluster: "test".into(),
@@ -19,74 +29,65 @@ fn identity(node: &str) -> Identity {
 
 #[test]
 fn both_sides_agree_and_learn_each_others_offer() {
-    let resume = Wanted::Resume {
-        session: 99,
-        consumed: [1, 2, 3],
-    };
-    let (mut dialer, hello) = Dialing::start(&secret(), &identity("a"), resume).unwrap();
+    let resume = Wanted::Resume(99);
+    let (mut dialer, hello) = Dialing::start(&secret(), &identity("a"), resume, &NONCE_A);
     let mut listener = Answering::hello(&secret(), &identity("b"), &hello).unwrap();
     assert_eq!((listener.peer(), listener.wanted()), (&identity("a"), resume));
-    let (theirs, welcome) = listener.welcome(99, 5).unwrap();
+    let (theirs, welcome) = listener.welcome(99, 5, &NONCE_B);
     let ours = dialer.welcomed(&welcome).unwrap();
-    assert_eq!((ours.session, ours.salt), (99, 5));
-    assert_eq!(
-        (theirs.session, theirs.salt, theirs.peer_consumed),
-        (99, 5, [1, 2, 3])
-    );
+    assert_eq!((ours.session, ours.salt, ours.version), (99, 5, VERSION));
+    assert_eq!((theirs.session, theirs.salt, theirs.version), (99, 5, VERSION));
     assert_eq!(ours.peer, identity("b"));
-    assert_eq!(
-        listener.confirmed(&dialer.confirm(b"from dialer")).unwrap(),
-        b"from dialer"
-    );
-    let ready = listener.ready(b"from listener", &[4, 5, 6]);
-    assert_eq!(
-        dialer.ready(&ready).unwrap(),
-        (b"from listener".to_vec(), [4, 5, 6])
-    );
+    let from_dialer = terms(b"from dialer", [1, 2, 3]);
+    assert_eq!(listener.confirmed(&dialer.confirm(&from_dialer)), Ok(from_dialer));
+    let from_listener = terms(b"from listener", [4, 5, 6]);
+    let ready = listener.ready(&from_listener);
+    assert_eq!(dialer.ready(&ready), Ok(from_listener));
     listener.started(&dialer.start_message()).unwrap();
 }
 
 #[test]
 fn a_dialer_without_the_secret_is_found_out_at_its_proof_and_a_listener_at_its_welcome() {
     let wrong = Secret::new(b"another secret, also long enough").unwrap();
-    let (mut dialer, hello) = Dialing::start(&wrong, &identity("a"), Wanted::New).unwrap();
+    let (mut dialer, hello) = Dialing::start(&wrong, &identity("a"), Wanted::New, &NONCE_A);
     let mut listener = Answering::hello(&secret(), &identity("b"), &hello).unwrap();
-    let (_, welcome) = listener.welcome(1, 1).unwrap();
+    let (_, welcome) = listener.welcome(1, 1, &NONCE_B);
     assert_eq!(dialer.welcomed(&welcome), Err(HandshakeError::WrongSecret));
     assert_eq!(
-        listener.confirmed(&dialer.confirm(b"")),
+        listener.confirmed(&dialer.confirm(&terms(b"", [0; LANES]))),
         Err(HandshakeError::WrongSecret)
     );
 }
 
 #[test]
 fn a_replayed_dialer_fails_against_a_fresh_nonce() {
-    let (mut dialer, hello) = Dialing::start(&secret(), &identity("a"), Wanted::New).unwrap();
+    let (mut dialer, hello) = Dialing::start(&secret(), &identity("a"), Wanted::New, &NONCE_A);
     let mut first = Answering::hello(&secret(), &identity("b"), &hello).unwrap();
-    let (_, welcome) = first.welcome(1, 1).unwrap();
+    let (_, welcome) = first.welcome(1, 1, &NONCE_B);
     dialer.welcomed(&welcome).unwrap();
-    let confirm = dialer.confirm(b"offer");
+    let confirm = dialer.confirm(&terms(b"offer", [0; LANES]));
     first.confirmed(&confirm).unwrap();
     let mut second = Answering::hello(&secret(), &identity("b"), &hello).unwrap();
-    second.welcome(1, 1).unwrap();
+    second.welcome(1, 1, &[3; NONCE]);
     assert_eq!(second.confirmed(&confirm), Err(HandshakeError::WrongSecret));
 }
 
 #[test]
 fn a_reflected_proof_fails() {
-    let (_, hello) = Dialing::start(&secret(), &identity("a"), Wanted::New).unwrap();
+    let (_, hello) = Dialing::start(&secret(), &identity("a"), Wanted::New, &NONCE_A);
     let mut listener = Answering::hello(&secret(), &identity("b"), &hello).unwrap();
-    let (_, welcome) = listener.welcome(1, 1).unwrap();
+    let (_, welcome) = listener.welcome(1, 1, &NONCE_B);
     assert_eq!(listener.confirmed(&welcome), Err(HandshakeError::WrongSecret));
 }
 
 #[test]
 fn a_changed_offer_fails_its_proof() {
-    let (mut dialer, hello) = Dialing::start(&secret(), &identity("a"), Wanted::New).unwrap();
+    let (mut dialer, hello) = Dialing::start(&secret(), &identity("a"), Wanted::New, &NONCE_A);
     let mut listener = Answering::hello(&secret(), &identity("b"), &hello).unwrap();
-    dialer.welcomed(&listener.welcome(1, 1).unwrap().1).unwrap();
-    let mut confirm = dialer.confirm(b"offer");
-    confirm[4] ^= 1;
+    dialer.welcomed(&listener.welcome(1, 1, &NONCE_B).1).unwrap();
+    let mut confirm = dialer.confirm(&terms(b"offer", [0; LANES]));
+    let first_of_the_offer = 1 + 24 + 2;
+    confirm[first_of_the_offer] ^= 1;
     assert_eq!(listener.confirmed(&confirm), Err(HandshakeError::WrongSecret));
 }
 
@@ -95,7 +96,7 @@ fn another_cluster_another_version_and_absurd_rings_are_refused_in_words() {
     let refusal = |change: &dyn Fn(&mut Identity)| {
         let mut other = identity("a");
         change(&mut other);
-        let (_, hello) = Dialing::start(&secret(), &other, Wanted::New).unwrap();
+        let (_, hello) = Dialing::start(&secret(), &other, Wanted::New, &NONCE_A);
         Answering::hello(&secret(), &identity("b"), &hello).err()
     };
     assert_eq!(
@@ -107,11 +108,17 @@ fn another_cluster_another_version_and_absurd_rings_are_refused_in_words() {
         Some(HandshakeError::Refusing(Refusal::RingSizes))
     );
     assert_eq!(refusal(&|_| ()), None);
-    let (_, mut hello) = Dialing::start(&secret(), &identity("a"), Wanted::New).unwrap();
+    let (_, mut hello) = Dialing::start(&secret(), &identity("a"), Wanted::New, &NONCE_A);
     hello[5..9].copy_from_slice(&[9, 0, 9, 0]);
     let error = Answering::hello(&secret(), &identity("b"), &hello).err();
-    assert_eq!(error, Some(HandshakeError::Refusing(Refusal::Version)));
-    let (mut dialer, _) = Dialing::start(&secret(), &identity("a"), Wanted::New).unwrap();
+    assert_eq!(
+        error,
+        Some(HandshakeError::Refusing(Refusal::Version {
+            oldest: OLDEST_VERSION,
+            newest: VERSION
+        }))
+    );
+    let (mut dialer, _) = Dialing::start(&secret(), &identity("a"), Wanted::New, &NONCE_A);
     assert_eq!(
         dialer.welcomed(&refuse(Refusal::Busy)),
         Err(HandshakeError::Refused(Refusal::Busy))
@@ -120,7 +127,7 @@ fn another_cluster_another_version_and_absurd_rings_are_refused_in_words() {
 
 #[test]
 fn every_cut_and_every_flipped_byte_of_a_hello_is_an_error_or_another_hello_but_never_a_panic() {
-    let (_, hello) = Dialing::start(&secret(), &identity("a"), Wanted::New).unwrap();
+    let (_, hello) = Dialing::start(&secret(), &identity("a"), Wanted::New, &NONCE_A);
     for len in 0..hello.len() {
         assert!(Answering::hello(&secret(), &identity("b"), &hello[..len]).is_err());
     }
@@ -135,14 +142,6 @@ fn every_cut_and_every_flipped_byte_of_a_hello_is_an_error_or_another_hello_but_
     ));
 }
 
-/// `bytes` with the nonce that starts at `at` replaced by the numbers from `first` on.
-fn with_nonce(mut bytes: Vec<u8>, at: usize, first: u8) -> Vec<u8> {
-    for (number, byte) in (first..).zip(&mut bytes[at..at + NONCE]) {
-        *byte = number;
-    }
-    bytes
-}
-
 #[test]
 fn a_whole_handshake_is_the_golden_bytes_of_the_document() {
     let dials = identity("a");
@@ -153,25 +152,19 @@ fn a_whole_handshake_is_the_golden_bytes_of_the_document() {
     };
     let (session, salt) = (0x0f0e_0d0c_0b0a_0908_0706_0504_0302_0100, 0x0102_0304_0506_0708);
 
-    // Nonces are random, so both sides are put where they would be after these.
-    let (mut dialer, hello) = Dialing::start(&secret(), &dials, Wanted::New).unwrap();
-    let hello = with_nonce(hello, 28, 0);
-    dialer.transcript = Transcript::new(&secret());
-    dialer.transcript.absorb(&hello);
+    let counting = |first: u8| std::array::from_fn(|at| first + at as u8);
+    let (mut dialer, hello) = Dialing::start(&secret(), &dials, Wanted::New, &counting(0));
     let mut listener = Answering::hello(&secret(), &listens, &hello).unwrap();
-    let mut content = listener.welcome(session, salt).unwrap().1;
-    content.truncate(content.len() - PROOF);
-    listener.transcript = Transcript::new(&secret());
-    listener.transcript.absorb(&hello);
-    let welcome = listener.transcript.seal(BY_LISTENER, with_nonce(content, 17, 32));
+    let welcome = listener.welcome(session, salt, &counting(32)).1;
 
     let agreement = dialer.welcomed(&welcome).unwrap();
     assert_eq!((agreement.session, agreement.salt), (session, salt));
     assert!(agreement.checksums && agreement.peer == listens);
-    let confirm = dialer.confirm(&[1]);
-    assert_eq!(listener.confirmed(&confirm).unwrap(), [1]);
-    let ready = listener.ready(&[1], &[0; LANES]);
-    assert_eq!(dialer.ready(&ready).unwrap(), (vec![1], [0; LANES]));
+    let nothing = terms(&[1], [0; LANES]);
+    let confirm = dialer.confirm(&nothing);
+    assert_eq!(listener.confirmed(&confirm), Ok(nothing.clone()));
+    let ready = listener.ready(&nothing);
+    assert_eq!(dialer.ready(&ready), Ok(nothing));
     let start = dialer.start_message();
     listener.started(&start).unwrap();
 
@@ -186,21 +179,93 @@ fn a_whole_handshake_is_the_golden_bytes_of_the_document() {
 
 #[test]
 fn every_refusal_is_its_golden_bytes_and_is_understood() {
-    let reasons = [
-        Refusal::Version,
-        Refusal::Cluster,
-        Refusal::Secret,
-        Refusal::UnknownSession,
-        Refusal::Busy,
-        Refusal::RingSizes,
-        Refusal::Malformed,
+    let golden: [(Refusal, &[u8]); 8] = [
+        (Refusal::Version { oldest: 2, newest: 5 }, &[3, 1, 2, 0, 5, 0]),
+        (Refusal::Cluster, &[3, 2]),
+        (Refusal::Secret, &[3, 3]),
+        (Refusal::UnknownSession, &[3, 4]),
+        (Refusal::Busy, &[3, 5]),
+        (Refusal::RingSizes, &[3, 6]),
+        (Refusal::Malformed, &[3, 7]),
+        (Refusal::Capabilities { unknown: 1 << 31 }, &[3, 8, 0, 0, 0, 128]),
     ];
-    for (number, reason) in (1..).zip(reasons) {
-        assert_eq!(refuse(reason), [3, number]);
-        let (mut dialer, _) = Dialing::start(&secret(), &identity("a"), Wanted::New).unwrap();
-        assert_eq!(
-            dialer.welcomed(&[3, number]),
-            Err(HandshakeError::Refused(reason))
-        );
+    for (reason, bytes) in golden {
+        assert_eq!(refuse(reason), bytes);
+        assert!(is_in_the_document(bytes), "{bytes:02x?}");
+        let (mut dialer, _) = Dialing::start(&secret(), &identity("a"), Wanted::New, &NONCE_A);
+        assert_eq!(dialer.welcomed(bytes), Err(HandshakeError::Refused(reason)));
+        let more = [bytes, &[0]].concat();
+        assert_eq!(dialer.welcomed(&more), Err(HandshakeError::Refused(reason)));
+    }
+}
+
+#[test]
+fn versions_meet_where_both_speak_one_and_are_refused_with_both_ranges_where_they_do_not() {
+    let (_, hello) = Dialing::start(&secret(), &identity("a"), Wanted::New, &NONCE_A);
+    let says = |oldest: u16, newest: u16| {
+        let mut hello = hello.clone();
+        hello[5..7].copy_from_slice(&oldest.to_le_bytes());
+        hello[7..9].copy_from_slice(&newest.to_le_bytes());
+        let mut listener = Answering::hello(&secret(), &identity("b"), &hello)?;
+        Ok(listener.welcome(1, 1, &NONCE_B).0.version)
+    };
+    let refused = Err(HandshakeError::Refusing(Refusal::Version {
+        oldest: OLDEST_VERSION,
+        newest: VERSION,
+    }));
+    assert_eq!(says(0, u16::MAX), Ok(VERSION));
+    assert_eq!(says(OLDEST_VERSION, VERSION + 1), Ok(VERSION));
+    assert_eq!(says(VERSION + 1, VERSION + 2), refused);
+    assert_eq!(says(0, OLDEST_VERSION - 1), refused);
+    assert_eq!(says(2, 1), refused);
+}
+
+#[test]
+fn capabilities_that_must_be_known_and_are_not_are_refused_by_either_side_and_others_ignored() {
+    let with = |node, capabilities| Identity {
+        capabilities,
+        ..identity(node)
+    };
+    let unknown = 1 << 20;
+    let refused = Some(HandshakeError::Refusing(Refusal::Capabilities { unknown }));
+    let (_, hello) = Dialing::start(&secret(), &with("a", unknown | 1 << 9), Wanted::New, &NONCE_A);
+    assert_eq!(Answering::hello(&secret(), &identity("b"), &hello).err(), refused);
+    let (mut dialer, hello) = Dialing::start(&secret(), &with("a", 1 << 9), Wanted::New, &NONCE_A);
+    let mut listener = Answering::hello(&secret(), &with("b", unknown), &hello).unwrap();
+    let welcome = listener.welcome(1, 1, &NONCE_B).1;
+    assert_eq!(dialer.welcomed(&welcome).err(), refused);
+}
+
+#[test]
+fn a_message_of_one_handshake_fails_in_the_place_of_any_other() {
+    let talk = |nonce_a: &Nonce, nonce_b: &Nonce| {
+        let (mut dialer, hello) = Dialing::start(&secret(), &identity("a"), Wanted::New, nonce_a);
+        let mut listener = Answering::hello(&secret(), &identity("b"), &hello).unwrap();
+        let welcome = listener.welcome(1, 1, nonce_b).1;
+        dialer.welcomed(&welcome).unwrap();
+        let confirm = dialer.confirm(&terms(b"d", [0; LANES]));
+        listener.confirmed(&confirm).unwrap();
+        let ready = listener.ready(&terms(b"l", [0; LANES]));
+        dialer.ready(&ready).unwrap();
+        [hello, welcome, confirm, ready, dialer.start_message()]
+    };
+    let recorded = [
+        talk(&NONCE_A, &NONCE_B),
+        talk(&NONCE_A, &[3; NONCE]),
+        talk(&[4; NONCE], &NONCE_B),
+    ]
+    .concat();
+    for message in &recorded {
+        // Nonces that no recorded handshake had.
+        let (mut dialer, hello) = Dialing::start(&secret(), &identity("a"), Wanted::New, &[5; NONCE]);
+        let mut listener = Answering::hello(&secret(), &identity("b"), &hello).unwrap();
+        let welcome = listener.welcome(1, 1, &[6; NONCE]).1;
+        assert!(dialer.welcomed(message).is_err());
+        let (mut dialer, hello) = Dialing::start(&secret(), &identity("a"), Wanted::New, &[5; NONCE]);
+        assert_eq!(hello.len(), recorded[0].len());
+        dialer.welcomed(&welcome).unwrap();
+        assert!(listener.confirmed(message).is_err());
+        assert!(dialer.ready(message).is_err());
+        assert!(listener.started(message).is_err());
     }
 }

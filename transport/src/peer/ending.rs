@@ -63,6 +63,7 @@ impl PeerInner {
         self.room.wake_all();
         self.large.close();
         self.closing.wake_all();
+        self.link_changed.wake_all();
         self.node.forget_peer(self);
         self.node.events.tell(Event::Ended {
             node: self.identity.node.clone(),
@@ -108,7 +109,7 @@ impl PeerInner {
     }
 
     pub(super) fn close(self: &Arc<Self>, timeout: Duration) {
-        if self.ended.get().is_none() && self.is_connected() {
+        if self.ended.get().is_none() {
             self.send_control(&Control::Goodbye);
             let deadline = Instant::now().checked_add(timeout);
             self.node.wait_for(deadline, |waker| {

@@ -17,8 +17,6 @@ use crate::wait::{lock, try_lock};
 pub(crate) struct Receive {
     pub(crate) lanes: ReceiveLanes,
     pub(crate) link: Option<Box<dyn LinkReceiver>>,
-    /// Counts the links that this session has had.
-    pub(crate) generation: u64,
     pub(crate) ports: Vec<Arc<Port>>,
     /// Messages of the large lane that have begun and are not complete.
     pub(crate) assembler: Assembler,

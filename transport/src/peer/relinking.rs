@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::PeerInner;
 use super::receiving::Receive;
+use crate::connect;
 use crate::control::Control;
 use crate::event::Event;
 use crate::lane::{LANES, Lane};
@@ -41,14 +42,18 @@ impl PeerInner {
             self.end(receive, Ended::Unresumable(cause));
             return;
         }
+        self.wait_for_a_link(cause);
+        connect::keep_linked(self);
+    }
+
+    fn wait_for_a_link(&self, cause: String) {
+        // What was heard over the old link proves nothing of the next.
+        self.heard.store(false, Ordering::Relaxed);
         lock(&self.life).link_lost(self.node.now(), cause.clone());
         self.node.events.tell(Event::Suspended {
             node: self.identity.node.clone(),
             cause,
         });
-        if !self.dialled.is_empty() {
-            self.node.dial_again(self.clone());
-        }
     }
 
     /// Stops receiving and says what has been consumed so far: the first half of a change of link.
@@ -56,11 +61,12 @@ impl PeerInner {
         let mut receive = self.receive_side();
         let receive = &mut *receive;
         *lock(&self.gate) = None;
-        if receive.link.take().is_some() {
-            lock(&self.life).link_lost(self.node.now(), "replaced by another link".into());
-        }
         self.failed.store(false, Ordering::Release);
         lock(&self.failure).take();
+        *lock(&self.link) = None;
+        if receive.link.take().is_some() {
+            self.wait_for_a_link("another link takes its place".into());
+        }
         receive.suspensions += 1;
         let consumed = receive.lanes.rings.each_mut().map(|ring| {
             ring.forget_unconsumed();
@@ -105,7 +111,7 @@ impl PeerInner {
         receive.lanes.credit = peer_consumed;
         receive.credited = peer_consumed;
         receive.link = Some(link.receiver);
-        receive.generation += 1;
+        self.links.fetch_add(1, Ordering::AcqRel);
         receive.acknowledged = [0; LANES];
         let description = format!("{scheme} ({})", link.description);
         *lock(&self.gate) = Some(link.sender);
@@ -116,8 +122,18 @@ impl PeerInner {
             node: self.identity.node.clone(),
             link: description,
         });
-        self.push();
+        self.greet();
         Ok(true)
+    }
+
+    /// Says something over a new link, so that it is proven at once.
+    pub(crate) fn greet(&self) {
+        let control = self.send.ring(Lane::Control);
+        if control.released() == control.claimed() {
+            self.send_control(&Control::Heartbeat);
+        } else {
+            self.push();
+        }
     }
 
     /// Keeps time: heartbeats, silence, the resume window. Returns when to come back.
@@ -125,10 +141,13 @@ impl PeerInner {
         loop {
             let (action, deadline) = {
                 let mut life = lock(&self.life);
-                if self.heard.swap(false, Ordering::Relaxed) {
-                    life.heard(now);
+                let proven = self.heard.swap(false, Ordering::Relaxed) && life.heard(now);
+                let due = (life.tick(now), life.deadline());
+                drop(life);
+                if proven {
+                    self.link_changed.wake_all();
                 }
-                (life.tick(now), life.deadline())
+                due
             };
             match action {
                 None => return deadline,
