@@ -12,12 +12,15 @@ use crate::dead_letter::{DeadLetter, Reason};
 use crate::frame::Kind;
 use crate::lane::Lane;
 use crate::large::{LONGEST_ORDINARY, Stream, longest_chunk};
-use crate::mailbox::{LocalDelivery, MailboxShared, Overflow};
+use crate::mailbox::{LocalDelivery, Lost, MailboxShared, Overflow};
 use crate::node::NodeInner;
 use crate::peer::PeerInner;
+use crate::protocol::Asked;
+use crate::questions::THIS_NODE;
 use crate::ring::{Claim, ClaimError, Position};
 use crate::session::Ended;
 use crate::wait::WaitList;
+use crate::watch::Watchers;
 
 /// Flag of a message frame whose extension starts with a correlation id (u64, little-endian).
 pub const FLAG_CORRELATION: u8 = 1;
@@ -94,6 +97,8 @@ impl SendError {
 pub(crate) struct Route {
     pub(crate) peer: Arc<PeerInner>,
     pub(crate) mailbox: String,
+    /// What is spoken to it; `None` for raw bytes.
+    pub(crate) protocol: Option<Asked>,
     pub(crate) handle: u16,
     pub(crate) overflow: Overflow,
     pub(crate) max_message: u32,
@@ -108,6 +113,7 @@ pub(crate) struct Route {
     /// A message in several chunks is on its way into the large lane.
     pub(crate) streaming: AtomicBool,
     pub(crate) room: WaitList,
+    pub(crate) watchers: Watchers,
 }
 
 /// What a peer says of one of its mailboxes when it is resolved.
@@ -119,13 +125,14 @@ pub(crate) struct Terms {
 }
 
 impl Route {
-    pub(crate) fn new(peer: Arc<PeerInner>, mailbox: String, terms: Terms) -> Route {
+    pub(crate) fn new(peer: Arc<PeerInner>, mailbox: String, protocol: Option<Asked>, terms: Terms) -> Route {
         let ordinary = peer.send.ring(Lane::Ordinary).max_body();
         peer.large.allow(terms.max_message);
         Route {
             longest_ordinary: LONGEST_ORDINARY.min(ordinary - extension_len(Some(0))),
             peer,
             mailbox,
+            protocol,
             handle: terms.handle,
             overflow: terms.overflow,
             max_message: terms.max_message,
@@ -135,6 +142,7 @@ impl Route {
             behind: AtomicU64::new(0),
             streaming: AtomicBool::new(false),
             room: WaitList::default(),
+            watchers: Watchers::default(),
         }
     }
 
@@ -308,13 +316,16 @@ impl Route {
     }
 
     pub(crate) fn drop_newest(&self, len: usize, correlation: Option<u64>) {
+        self.peer
+            .node
+            .questions
+            .not_taken(correlation, self.peer.session_id);
         self.peer.report(DeadLetter {
-            reason: Reason::DroppedNewest,
             node: Some(self.peer.identity.node.clone()),
-            mailbox: self.mailbox.clone(),
+            protocol: self.protocol.as_ref().map(|asked| asked.name.clone()),
+            age: Some(Duration::ZERO),
             correlation,
-            len,
-            payload: None,
+            ..DeadLetter::new(Reason::DroppedNewest, self.mailbox.clone(), len)
         });
     }
 }
@@ -467,7 +478,7 @@ impl Address {
                     Ok(())
                 }
             },
-            Target::Local(mailbox, _) => send_locally(mailbox, payload, correlation),
+            Target::Local(mailbox, node) => send_locally(mailbox, node, payload, correlation),
         }
     }
 
@@ -701,6 +712,7 @@ impl std::fmt::Debug for Address {
 
 fn send_locally(
     mailbox: &Arc<MailboxShared>,
+    node: &NodeInner,
     payload: &[u8],
     correlation: Option<u64>,
 ) -> Result<(), SendError> {
@@ -717,7 +729,14 @@ fn send_locally(
             mailbox: mailbox.name.clone(),
         }),
         LocalDelivery::Full if mailbox.options.overflow == Overflow::DropNewest => {
-            mailbox.report(Reason::DroppedNewest, correlation, payload.len());
+            node.questions.not_taken(correlation, THIS_NODE);
+            mailbox.report(Lost {
+                reason: Reason::DroppedNewest,
+                from: None,
+                correlation,
+                len: payload.len(),
+                age: Some(Duration::ZERO),
+            });
             Ok(())
         }
         LocalDelivery::Full => Err(SendError::MailboxFull {

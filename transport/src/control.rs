@@ -50,6 +50,10 @@ pub enum Control {
     Closed {
         /// The mailbox.
         handle: u32,
+        /// How far the closing side had claimed its ordinary ring: what was sent before the mailbox was closed lies below.
+        ordinary: u64,
+        /// The same of the large ring.
+        large: u64,
     },
     /// A message reached no mailbox.
     Undelivered {
@@ -57,6 +61,8 @@ pub enum Control {
         handle: u32,
         /// Bytes of the message.
         length: u32,
+        /// Milliseconds that it waited in the mailbox.
+        waited: u32,
         /// The message's correlation id, zero if it had none.
         correlation: u64,
     },
@@ -122,15 +128,25 @@ impl Control {
                 .bytes(&[kind::CREDIT])
                 .bytes(&handle.to_le_bytes())
                 .bytes(&limit.to_le_bytes()),
-            Control::Closed { handle } => writer.bytes(&[kind::CLOSED]).bytes(&handle.to_le_bytes()),
+            Control::Closed {
+                handle,
+                ordinary,
+                large,
+            } => writer
+                .bytes(&[kind::CLOSED])
+                .bytes(&handle.to_le_bytes())
+                .bytes(&ordinary.to_le_bytes())
+                .bytes(&large.to_le_bytes()),
             Control::Undelivered {
                 handle,
                 length,
+                waited,
                 correlation,
             } => writer
                 .bytes(&[kind::UNDELIVERED])
                 .bytes(&handle.to_le_bytes())
                 .bytes(&length.to_le_bytes())
+                .bytes(&waited.to_le_bytes())
                 .bytes(&correlation.to_le_bytes()),
             Control::Heartbeat => writer.bytes(&[kind::HEARTBEAT]),
             Control::Goodbye => writer.bytes(&[kind::GOODBYE]),
@@ -183,10 +199,13 @@ impl Control {
             },
             kind::CLOSED => Control::Closed {
                 handle: reader.u32()?,
+                ordinary: reader.u64()?,
+                large: reader.u64()?,
             },
             kind::UNDELIVERED => Control::Undelivered {
                 handle: reader.u32()?,
                 length: reader.u32()?,
+                waited: reader.u32()?,
                 correlation: reader.u64()?,
             },
             kind::HEARTBEAT => Control::Heartbeat,
@@ -251,10 +270,15 @@ mod tests {
                 handle: 7,
                 limit: u64::MAX,
             },
-            Control::Closed { handle: 7 },
+            Control::Closed {
+                handle: 7,
+                ordinary: 8,
+                large: 9,
+            },
             Control::Undelivered {
                 handle: 7,
                 length: 64,
+                waited: 3,
                 correlation: 5,
             },
             Control::Heartbeat,
@@ -316,10 +340,15 @@ mod tests {
                 handle: 1,
                 limit: 1280,
             },
-            Control::Closed { handle: 1 },
+            Control::Closed {
+                handle: 1,
+                ordinary: 48,
+                large: 16,
+            },
             Control::Undelivered {
                 handle: 1,
                 length: 5,
+                waited: 2,
                 correlation,
             },
         ];

@@ -1,18 +1,21 @@
 //! Handing out what has arrived: frames from the receive rings to mailboxes, and control messages to the session.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::address::{Terms, correlation_in};
 use crate::chunk::{Chunk, ChunkError, MAX_CHUNK, Progress};
+use crate::clock::Stamp;
 use crate::control::Control;
 use crate::frame::Kind;
 use crate::lane::Lane;
 use crate::mailbox::{Direct, Message, Payload, Port};
 use crate::peer::{PeerInner, Receive};
 use crate::protocol::{self, Asked, Refusal};
+use crate::questions::ANSWERS;
 
-/// Mailboxes that one session may have resolved.
-const MAX_PORTS: usize = 64 << 10;
+/// Mailboxes that one session may have resolved: one handle is kept for answers.
+const MAX_PORTS: usize = ANSWERS as usize;
 
 /// Hands out at most `limit` frames of each lane, and of the large lane no more than one chunk's worth. Whether there
 /// were any. The error says how the peer broke the protocol.
@@ -23,6 +26,7 @@ pub(crate) fn hand_out(
     limit: usize,
 ) -> Result<bool, String> {
     let mut any = false;
+    let mut at = None;
     for lane in [Lane::Control, Lane::Ordinary] {
         for _ in 0..limit {
             let Some(frame) = receive.lanes.rings[lane.index()]
@@ -39,8 +43,14 @@ pub(crate) fn hand_out(
                     let (extension, payload) = frame.parts();
                     let correlation = correlation_in(frame.header.flags, extension);
                     let handle = frame.header.mailbox;
-                    let port = admit(&receive.ports, handle, payload.len())?;
-                    hand_over(peer, port, correlation, Payload::Lent(payload), direct);
+                    if handle == ANSWERS {
+                        let number = correlation.ok_or("answer without a correlation id")?;
+                        peer.node.take_answer(Some(peer), number, payload);
+                    } else {
+                        let at = *at.get_or_insert_with(Stamp::now);
+                        let port = admit(&receive.ports, handle, payload.len())?;
+                        hand_over(peer, port, correlation, Payload::Lent(payload), at, direct);
+                    }
                 }
                 Kind::Control if lane == Lane::Control => {
                     let control = Control::decode(frame.body).map_err(|error| error.to_string())?;
@@ -58,6 +68,9 @@ pub(crate) fn hand_out(
             break;
         };
         handed += size;
+    }
+    if !receive.closings.is_empty() {
+        peer.tell_watchers(receive);
     }
     Ok(any || handed > 0)
 }
@@ -110,10 +123,24 @@ fn hand_out_chunk(
                 Progress::Partial => {}
                 Progress::Abandoned => port.give_up(),
                 Progress::Single(bytes) => {
-                    hand_over(peer, port, chunk.correlation, Payload::Lent(bytes), direct);
+                    hand_over(
+                        peer,
+                        port,
+                        chunk.correlation,
+                        Payload::Lent(bytes),
+                        Stamp::now(),
+                        direct,
+                    );
                 }
                 Progress::Whole(bytes) => {
-                    hand_over(peer, port, chunk.correlation, Payload::Whole(bytes), direct);
+                    hand_over(
+                        peer,
+                        port,
+                        chunk.correlation,
+                        Payload::Whole(bytes),
+                        Stamp::now(),
+                        direct,
+                    );
                 }
             }
             *tell_large |= chunk.tell;
@@ -157,6 +184,7 @@ fn hand_over(
     port: &Arc<Port>,
     correlation: Option<u64>,
     payload: Payload<'_>,
+    at: Stamp,
     direct: &mut Option<Direct<'_>>,
 ) {
     if let Some(direct) = direct
@@ -166,15 +194,18 @@ fn hand_over(
         (direct.handle)(Message {
             payload: payload.bytes(),
             correlation,
+            at,
             port: Some(port),
+            node: &peer.node,
         });
         return;
     }
     let length = payload.bytes().len() as u32;
-    if port.mailbox.deliver(port, correlation, payload).is_err() {
+    if port.mailbox.deliver(port, correlation, payload, at).is_err() {
         peer.send_control(&Control::Undelivered {
             handle: port.handle,
             length,
+            waited: 0,
             correlation: correlation.unwrap_or(0),
         });
     }
@@ -198,8 +229,9 @@ fn obey(peer: &Arc<PeerInner>, receive: &mut Receive, control: Control) -> Resul
             overflow,
             max_message,
         } => {
-            let Ok(handle) = u16::try_from(handle) else {
-                return Err(format!("handle {handle}, which no frame can carry"));
+            let carried = u16::try_from(handle).ok().filter(|handle| *handle != ANSWERS);
+            let Some(handle) = carried else {
+                return Err(format!("handle {handle}, which no message can carry"));
             };
             peer.handle_resolved(
                 request,
@@ -213,12 +245,22 @@ fn obey(peer: &Arc<PeerInner>, receive: &mut Receive, control: Control) -> Resul
         }
         Control::Refused { request, refusal } => peer.handle_resolved(request, Err(refusal)),
         Control::Credit { handle, limit } => peer.handle_credit(handle, limit),
-        Control::Closed { handle } => peer.handle_closed(handle),
+        Control::Closed {
+            handle,
+            ordinary,
+            large,
+        } => peer.handle_closed(receive, handle, ordinary, large),
         Control::Undelivered {
             handle,
             length,
+            waited,
             correlation,
-        } => peer.handle_undelivered(handle, length, correlation),
+        } => peer.handle_undelivered(
+            handle,
+            length,
+            Duration::from_millis(u64::from(waited)),
+            correlation,
+        ),
         Control::Heartbeat => {}
         Control::Goodbye => peer.handle_goodbye(receive),
         Control::GoodbyeAcknowledged => peer.handle_goodbye_acknowledged(),

@@ -129,6 +129,7 @@ impl Driver {
             }
         }
         let now = node.now();
+        node.questions.expire(now);
         if now >= self.next_tick {
             self.next_tick = now + node.timing().heartbeat / 2;
             for driven in &self.peers {
@@ -218,7 +219,8 @@ impl Driver {
             return;
         }
         self.register_links();
-        let mut longest = self.next_tick.saturating_sub(node.now());
+        let next = self.next_tick.min(node.questions.earliest());
+        let mut longest = next.saturating_sub(node.now());
         if let Some(until) = until {
             longest = longest.min(until.saturating_duration_since(Instant::now()));
         }

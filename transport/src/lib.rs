@@ -5,9 +5,11 @@
 
 pub mod address;
 mod answer;
+pub mod ask;
 mod candidates;
 pub mod checksum;
 mod chunk;
+mod clock;
 pub mod codec;
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -29,6 +31,7 @@ pub mod memory;
 pub mod node;
 pub mod peer;
 pub mod protocol;
+mod questions;
 pub mod reference;
 pub mod ring;
 pub mod session;
@@ -36,8 +39,10 @@ mod surroundings;
 mod sync;
 pub mod typed;
 pub mod wait;
+pub mod watch;
 
 pub use address::{Address, Permit, SendBatch, SendError};
+pub use ask::Asker;
 pub use connect::ConnectError;
 pub use dead_letter::{DeadLetter, DeadLetters, Reason};
 pub use event::Event;
@@ -45,6 +50,8 @@ pub use lane::LaneSizes;
 pub use mailbox::{Mailbox, MailboxClosed, MailboxOptions, Message, Overflow};
 pub use node::{Drive, Node, NodeBuilder, NodeError};
 pub use peer::{Peer, ResolveError};
+pub use questions::AskError;
 pub use reference::{Reference, ReferenceError};
 pub use session::{Ended, Timing};
 pub use wait::Wait;
+pub use watch::{Gone, Watch};

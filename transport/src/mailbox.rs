@@ -10,13 +10,16 @@ use std::sync::{Arc, Mutex, Weak};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
+use crate::clock::Stamp;
 use crate::codec::DecodeError;
 use crate::control::Control;
 use crate::dead_letter::{DeadLetter, Reason};
 use crate::node::NodeInner;
 use crate::peer::{Peer, PeerInner};
 use crate::protocol::Spoken;
+use crate::questions::THIS_NODE;
 use crate::wait::{WaitList, lock};
+use crate::watch::{Gone, Watchers};
 
 /// What happens to a message for a mailbox that is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -91,6 +94,8 @@ struct Entry {
     port: u32,
     /// The message is not among the bytes but the next of those that lie apart.
     apart: bool,
+    /// When it came in.
+    at: Stamp,
     correlation: Option<u64>,
 }
 
@@ -155,6 +160,11 @@ pub(crate) struct Port {
 }
 
 impl Port {
+    /// The sender's node; `None` when its session is over.
+    pub(crate) fn sender(&self) -> Option<String> {
+        self.peer.upgrade().map(|peer| peer.identity.node.clone())
+    }
+
     /// Counts a message that has come in. False when the sender had no credit for it.
     pub(crate) fn receive(&self) -> bool {
         // Written by the driving thread alone.
@@ -219,6 +229,7 @@ pub(crate) struct MailboxShared {
     /// Messages in the receiver's hands and not yet taken.
     held: AtomicUsize,
     pub(crate) room: WaitList,
+    pub(crate) watchers: Watchers,
 }
 
 impl MailboxShared {
@@ -236,6 +247,7 @@ impl MailboxShared {
             queue: Mutex::default(),
             held: AtomicUsize::new(0),
             room: WaitList::default(),
+            watchers: Watchers::default(),
         }
     }
 
@@ -280,13 +292,14 @@ impl MailboxShared {
         port: &Port,
         correlation: Option<u64>,
         payload: Payload<'_>,
+        at: Stamp,
     ) -> Result<(), MailboxClosed> {
         let mut queue = lock(&self.queue);
         if queue.closed {
             return Err(MailboxClosed);
         }
         self.make_room(&mut queue);
-        self.push(queue, port.index, correlation, payload);
+        self.push(queue, port.index, correlation, payload, at);
         Ok(())
     }
 
@@ -303,8 +316,16 @@ impl MailboxShared {
         {
             return LocalDelivery::Full;
         }
-        self.push(queue, LOCAL, correlation, Payload::Lent(payload));
+        self.push(queue, LOCAL, correlation, Payload::Lent(payload), Stamp::now());
         LocalDelivery::Done
+    }
+
+    /// Puts a message of the node itself into the queue, whether there is room or not.
+    pub(crate) fn put(&self, payload: &[u8]) {
+        let queue = lock(&self.queue);
+        if !queue.closed {
+            self.push(queue, LOCAL, None, Payload::Lent(payload), Stamp::now());
+        }
     }
 
     fn push(
@@ -313,11 +334,13 @@ impl MailboxShared {
         port: u32,
         correlation: Option<u64>,
         payload: Payload<'_>,
+        at: Stamp,
     ) {
         queue.batch.entries.push_back(Entry {
             len: payload.bytes().len() as u32,
             port,
             apart: matches!(payload, Payload::Whole(_)),
+            at,
             correlation,
         });
         match payload {
@@ -340,20 +363,26 @@ impl MailboxShared {
             if oldest.apart {
                 queue.batch.apart.pop_front();
             }
-            self.report(Reason::DroppedOldest, oldest.correlation, oldest.len as usize);
+            let sender = queue.ports.get(oldest.port as usize);
+            self.report(Lost {
+                reason: Reason::DroppedOldest,
+                from: sender.and_then(|port| port.sender()),
+                correlation: oldest.correlation,
+                len: oldest.len as usize,
+                age: Some(oldest.at.age()),
+            });
         }
     }
 
-    pub(crate) fn report(&self, reason: Reason, correlation: Option<u64>, len: usize) {
+    /// Makes a dead letter of a message that reached this mailbox and was not taken, or not understood.
+    pub(crate) fn report(&self, lost: Lost) {
         if let Some(node) = self.node.upgrade() {
-            let mailbox = self.name.clone();
             node.dead_letters.report(DeadLetter {
-                reason,
-                node: None,
-                mailbox,
-                correlation,
-                len,
-                payload: None,
+                from: lost.from,
+                protocol: self.speaks.as_ref().map(|spoken| spoken.name.clone()),
+                age: lost.age,
+                correlation: lost.correlation,
+                ..DeadLetter::new(lost.reason, self.name.clone(), lost.len)
             });
         }
     }
@@ -372,6 +401,16 @@ impl MailboxShared {
     }
 }
 
+/// A message that a mailbox of this node had and that nobody got.
+pub(crate) struct Lost {
+    pub(crate) reason: Reason,
+    /// The sending node; `None` for this one.
+    pub(crate) from: Option<String>,
+    pub(crate) correlation: Option<u64>,
+    pub(crate) len: usize,
+    pub(crate) age: Option<Duration>,
+}
+
 /// What became of a message for a mailbox of this node.
 pub(crate) enum LocalDelivery {
     Done,
@@ -386,10 +425,23 @@ pub struct Message<'m> {
     pub payload: &'m [u8],
     /// The correlation id, if the sender gave one.
     pub correlation: Option<u64>,
+    pub(crate) at: Stamp,
     pub(crate) port: Option<&'m Port>,
+    pub(crate) node: &'m Arc<NodeInner>,
 }
 
 impl Message<'_> {
+    /// What becomes of it if nobody gets it.
+    pub(crate) fn lost(&self, reason: Reason) -> Lost {
+        Lost {
+            reason,
+            from: self.port.and_then(Port::sender),
+            correlation: self.correlation,
+            len: self.payload.len(),
+            age: Some(self.at.age()),
+        }
+    }
+
     /// The sender's node; `None` for this node itself, or when its session is over.
     pub fn peer(&self) -> Option<Peer> {
         self.port.and_then(|port| port.peer.upgrade()).map(Peer)
@@ -522,7 +574,9 @@ impl Mailbox {
         Message {
             payload,
             correlation: entry.correlation,
+            at: entry.at,
             port,
+            node: &self.node,
         }
     }
 
@@ -638,19 +692,24 @@ impl Drop for Mailbox {
         loop {
             while self.taken < self.front.entries.len() {
                 let message = self.take();
-                let (len, correlation) = (message.payload.len(), message.correlation);
+                let lost = message.lost(Reason::MailboxClosed);
+                let message_is_local = message.port.is_none();
                 let sender = message
                     .port
                     .and_then(|port| Some((port.peer.upgrade()?, port.handle)));
                 if let Some((peer, handle)) = sender {
-                    let length = len as u32;
+                    let waited = lost.age.unwrap_or_default().as_millis();
                     peer.send_control(&Control::Undelivered {
                         handle,
-                        length,
-                        correlation: correlation.unwrap_or(0),
+                        length: lost.len as u32,
+                        waited: u32::try_from(waited).unwrap_or(u32::MAX),
+                        correlation: lost.correlation.unwrap_or(0),
                     });
                 }
-                self.shared.report(Reason::MailboxClosed, correlation, len);
+                if message_is_local {
+                    self.node.questions.not_taken(lost.correlation, THIS_NODE);
+                }
+                self.shared.report(lost);
             }
             if !matches!(self.fill(None), Fill::Ready) {
                 break;
@@ -658,9 +717,10 @@ impl Drop for Mailbox {
         }
         for port in &lock(&self.shared.queue).ports {
             if let Some(peer) = port.peer.upgrade() {
-                peer.send_control(&Control::Closed { handle: port.handle });
+                peer.send_closed(port.handle);
             }
         }
+        self.shared.watchers.tell(&Gone::MailboxClosed);
     }
 }
 

@@ -13,7 +13,7 @@ use crate::address::{Address, Target};
 use crate::answer::Guests;
 use crate::connect::{self, ConnectError};
 use crate::control::MAX_NAME;
-use crate::dead_letter::DeadLetters;
+use crate::dead_letter::{DeadLetter, DeadLetters, Reason};
 use crate::doze;
 use crate::drive::Driver;
 use crate::event::{Event, Events};
@@ -23,6 +23,7 @@ use crate::link::{Transport, TransportError};
 use crate::mailbox::{Direct, MAX_CAPACITY, MAX_MESSAGE, Mailbox, MailboxOptions, MailboxShared};
 use crate::peer::{Peer, PeerInner, ResolveError};
 use crate::protocol::{self, Asked, Refusal, Spoken};
+use crate::questions::{Questions, THIS_NODE};
 use crate::session::{Ended, Time, Timing};
 use crate::surroundings::{Surroundings, Threads, run};
 use crate::sync;
@@ -239,6 +240,7 @@ impl NodeBuilder {
             events: Events::default(),
             peers: Mutex::default(),
             peers_version: AtomicU64::new(1),
+            questions: Questions::default(),
             mailboxes: Mutex::default(),
             meeting: Mutex::default(),
             guests: Guests::default(),
@@ -488,6 +490,7 @@ pub(crate) struct NodeInner {
     pub(crate) events: Events,
     pub(crate) peers: Mutex<Vec<Arc<PeerInner>>>,
     pub(crate) peers_version: AtomicU64,
+    pub(crate) questions: Questions,
     mailboxes: Mutex<HashMap<String, Arc<MailboxShared>>>,
     /// Held by the thread that connects to the node of a reference.
     pub(crate) meeting: Mutex<()>,
@@ -540,6 +543,18 @@ impl NodeInner {
         Ok(Address {
             target: Target::Local(shared, this),
         })
+    }
+
+    /// An answer, from a peer or from this node itself: to whoever waits for it, or a dead letter.
+    pub(crate) fn take_answer(&self, from: Option<&PeerInner>, number: u64, answer: &[u8]) {
+        let session = from.map_or(THIS_NODE, |peer| peer.session_id);
+        if !self.questions.answer(number, session, answer) {
+            self.dead_letters.report(DeadLetter {
+                from: from.map(|peer| peer.identity.node.clone()),
+                correlation: Some(number),
+                ..DeadLetter::new(Reason::AnswerTooLate, "answers", answer.len())
+            });
+        }
     }
 
     pub(crate) fn forget_mailbox(&self, mailbox: &Arc<MailboxShared>) {

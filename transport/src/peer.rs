@@ -4,6 +4,7 @@
 //! that drives the node receives. Locks are taken in the order receive, gate, everything else; none is held while
 //! code of others runs, but for the lending of messages to a mailbox's poll.
 
+mod ages;
 mod ending;
 mod pushing;
 mod receiving;
@@ -27,6 +28,7 @@ use crate::node::NodeInner;
 use crate::protocol::Asked;
 use crate::session::{Ended, Phase, Session};
 use crate::wait::{WaitList, lock};
+use crate::watch::Watchers;
 
 use ending::Collected;
 pub(crate) use receiving::Receive;
@@ -162,6 +164,8 @@ pub(crate) struct PeerInner {
     links: AtomicU64,
     ended: OnceLock<Ended>,
     collected: Mutex<Collected>,
+    pub(crate) watchers: Watchers,
+    ages: Mutex<[ages::Ages; LANES]>,
     next_request: AtomicU32,
     routes: Mutex<Routes>,
     backlog: Mutex<VecDeque<Vec<u8>>>,
@@ -232,6 +236,7 @@ impl PeerInner {
                 ports: Vec::new(),
                 assembler,
                 tell_large: false,
+                closings: Vec::new(),
                 acknowledged: [0; LANES],
                 credited: [0; LANES],
                 leaving: false,
@@ -252,6 +257,8 @@ impl PeerInner {
             links: AtomicU64::new(1),
             ended: OnceLock::new(),
             collected: Mutex::default(),
+            watchers: Watchers::default(),
+            ages: Mutex::default(),
             next_request: AtomicU32::new(1),
             routes: Mutex::default(),
             backlog: Mutex::default(),

@@ -32,12 +32,14 @@
 //! ```
 
 mod address;
+mod ask;
 mod codec;
 mod mailbox;
 mod protocol;
 mod reference;
 
 pub use address::Address;
+pub use ask::{Asker, Question};
 pub use codec::{Codec, EncodeError, InPlace, Postcard, Raw, Undecodable};
 pub use mailbox::{Mailbox, Message, RecvError};
 pub use protocol::Protocol;

@@ -18,6 +18,7 @@ use crate::large::Remains;
 use crate::ring::Position;
 use crate::session::Ended;
 use crate::wait::lock;
+use crate::watch::Gone;
 
 /// How far the send rings of a session that is over were looked through for dead letters.
 #[derive(Default)]
@@ -64,6 +65,15 @@ impl PeerInner {
         self.large.close();
         self.closing.wake_all();
         self.link_changed.wake_all();
+        for closing in receive.closings.drain(..) {
+            closing.route.watchers.tell(&Gone::MailboxClosed);
+        }
+        let gone = Gone::SessionOver(why.clone());
+        for route in routes.by_handle.values() {
+            route.watchers.tell(&gone);
+        }
+        self.watchers.tell(&gone);
+        self.node.questions.session_over(self.session_id, &why);
         self.node.forget_peer(self);
         self.node.events.tell(Event::Ended {
             node: self.identity.node.clone(),
@@ -75,36 +85,36 @@ impl PeerInner {
     /// after the end, so that each is reported once and none is missed.
     pub(super) fn collect_unacknowledged(&self) {
         let mut collected = lock(&self.collected);
+        let ages = lock(&self.ages);
         let Collected { until, chunks } = &mut *collected;
         for lane in [Lane::Ordinary, Lane::Large] {
             let from = until[lane.index()];
-            until[lane.index()] = self.send.ring(lane).unacknowledged(from, |header, body| {
-                let (extension, payload) = body.split_at(usize::from(header.extension).min(body.len()));
-                let (correlation, len, payload) = match header.kind {
-                    Kind::Message => (
-                        correlation_in(header.flags, extension),
-                        payload.len(),
-                        Some(payload.into()),
-                    ),
-                    Kind::Chunk => match chunks.take(header, body) {
-                        Some(message) => (message.correlation, message.len, message.payload.map(Into::into)),
-                        None => return,
-                    },
-                    Kind::Padding | Kind::Control => return,
-                };
-                let mailbox = lock(&self.routes)
-                    .by_handle
-                    .get(&u32::from(header.mailbox))
-                    .map(|route| route.mailbox.clone());
-                self.report(DeadLetter {
-                    reason: Reason::Unacknowledged,
-                    node: Some(self.identity.node.clone()),
-                    mailbox: mailbox.unwrap_or_else(|| format!("#{}", header.mailbox)),
-                    correlation,
-                    len,
-                    payload,
+            until[lane.index()] = self
+                .send
+                .ring(lane)
+                .unacknowledged(from, |position, header, body| {
+                    let (extension, payload) = body.split_at(usize::from(header.extension).min(body.len()));
+                    let (correlation, len, payload) = match header.kind {
+                        Kind::Message => (
+                            correlation_in(header.flags, extension),
+                            payload.len(),
+                            Some(payload.into()),
+                        ),
+                        Kind::Chunk => match chunks.take(header, body) {
+                            Some(message) => {
+                                (message.correlation, message.len, message.payload.map(Into::into))
+                            }
+                            None => return,
+                        },
+                        Kind::Padding | Kind::Control => return,
+                    };
+                    self.report(DeadLetter {
+                        correlation,
+                        age: ages[lane.index()].at_most(position, self.node.now()),
+                        payload,
+                        ..self.letter_to(u32::from(header.mailbox), Reason::Unacknowledged, len)
+                    });
                 });
-            });
         }
     }
 

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 
 use super::PeerInner;
+use super::routes::Closing;
 use crate::chunk::Assembler;
 use crate::drive::Sleep;
 use crate::lane::{LANES, Lane};
@@ -22,6 +23,8 @@ pub(crate) struct Receive {
     pub(crate) assembler: Assembler,
     /// The peer waits for the acknowledgement of what it sent on the large lane.
     pub(crate) tell_large: bool,
+    /// Mailboxes of the peer that are closed and whose watchers are not told yet.
+    pub(crate) closings: Vec<Closing>,
     pub(super) acknowledged: [Position; LANES],
     /// What the peer has acknowledged, as far as it has been taken over.
     pub(super) credited: [Position; LANES],

@@ -138,6 +138,7 @@ impl PeerInner {
 
     /// Keeps time: heartbeats, silence, the resume window. Returns when to come back.
     pub(crate) fn tick(self: &Arc<Self>, now: Time) -> Option<Time> {
+        self.note_ages(now);
         loop {
             let (action, deadline) = {
                 let mut life = lock(&self.life);

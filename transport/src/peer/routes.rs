@@ -7,12 +7,17 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use super::PeerInner;
+use super::receiving::Receive;
 use crate::address::{Address, Route, Target, Terms};
 use crate::control::{Control, MAX_NAME};
 use crate::dead_letter::{DeadLetter, Reason};
+use crate::lane::Lane;
 use crate::protocol::{Asked, Refusal, Spoken};
+use crate::questions::ANSWERS;
+use crate::ring::Position;
 use crate::session::Ended;
 use crate::wait::lock;
+use crate::watch::Gone;
 
 /// Why a mailbox of a peer could not be found.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -104,6 +109,13 @@ pub(super) struct Routes {
     pub(super) resolving: HashMap<u32, (Wanted, Resolving)>,
 }
 
+/// A mailbox of the peer that is closed, and how far this node must have consumed before its watchers are told.
+pub(crate) struct Closing {
+    ordinary: Position,
+    large: Position,
+    pub(super) route: Arc<Route>,
+}
+
 impl PeerInner {
     pub(crate) fn handle_resolved(self: &Arc<Self>, request: u32, terms: Result<Terms, Refusal>) {
         let mut routes = lock(&self.routes);
@@ -113,7 +125,12 @@ impl PeerInner {
         // Two threads may have asked at once: they share the handle, so they share its credit.
         let route = terms.map(|terms| match routes.by_handle.get(&u32::from(terms.handle)) {
             Some(known) => known.clone(),
-            None => Arc::new(Route::new(self.clone(), wanted.mailbox.clone(), terms)),
+            None => Arc::new(Route::new(
+                self.clone(),
+                wanted.mailbox.clone(),
+                wanted.protocol.clone(),
+                terms,
+            )),
         });
         if let Ok(route) = &route {
             routes.by_name.insert(wanted.clone(), route.clone());
@@ -135,29 +152,72 @@ impl PeerInner {
         }
     }
 
-    pub(crate) fn handle_closed(&self, handle: u32) {
+    /// Tells the peer that a mailbox is closed, and behind which of this node's messages.
+    pub(crate) fn send_closed(&self, handle: u32) {
+        self.send_control(&Control::Closed {
+            handle,
+            ordinary: self.send.ring(Lane::Ordinary).claimed(),
+            large: self.send.ring(Lane::Large).claimed(),
+        });
+    }
+
+    pub(crate) fn handle_closed(
+        &self,
+        receive: &mut Receive,
+        handle: u32,
+        ordinary: Position,
+        large: Position,
+    ) {
         let mut routes = lock(&self.routes);
         if let Some(route) = routes.by_handle.get(&handle).cloned() {
             // The handle stays known, for the dead letters that may still come back.
             routes.by_name.retain(|_, known| !Arc::ptr_eq(known, &route));
             drop(routes);
             route.close();
+            receive.closings.push(Closing {
+                ordinary,
+                large,
+                route,
+            });
         }
     }
 
-    pub(crate) fn handle_undelivered(&self, handle: u32, length: u32, correlation: u64) {
-        let mailbox = lock(&self.routes)
-            .by_handle
-            .get(&handle)
-            .map(|route| route.mailbox.clone());
+    /// Tells the watchers of mailboxes that are closed, once what was sent before has been handed out.
+    #[cold]
+    pub(crate) fn tell_watchers(&self, receive: &mut Receive) {
+        let ordinary = receive.lanes.ring(Lane::Ordinary).consumed();
+        let large = receive.lanes.ring(Lane::Large).consumed();
+        let due = |closing: &mut Closing| closing.ordinary <= ordinary && closing.large <= large;
+        for closing in receive.closings.extract_if(.., due) {
+            closing.route.watchers.tell(&Gone::MailboxClosed);
+        }
+    }
+
+    pub(crate) fn handle_undelivered(&self, handle: u32, length: u32, waited: Duration, correlation: u64) {
+        self.node.questions.not_taken(Some(correlation), self.session_id);
         self.report(DeadLetter {
-            reason: Reason::MailboxClosed,
-            node: Some(self.identity.node.clone()),
-            mailbox: mailbox.unwrap_or_else(|| format!("#{handle}")),
             correlation: (correlation != 0).then_some(correlation),
-            len: length as usize,
-            payload: None,
+            age: Some(waited),
+            ..self.letter_to(handle, Reason::MailboxClosed, length as usize)
         });
+    }
+
+    /// A letter about a message that was sent to this handle.
+    pub(super) fn letter_to(&self, handle: u32, reason: Reason, len: usize) -> DeadLetter {
+        let route = lock(&self.routes).by_handle.get(&handle).cloned();
+        let (mailbox, protocol) = match route {
+            Some(route) => (
+                route.mailbox.clone(),
+                route.protocol.as_ref().map(|asked| asked.name.clone()),
+            ),
+            None if handle == u32::from(ANSWERS) => ("answers".to_owned(), None),
+            None => (format!("#{handle}"), None),
+        };
+        DeadLetter {
+            node: Some(self.identity.node.clone()),
+            protocol,
+            ..DeadLetter::new(reason, mailbox, len)
+        }
     }
 
     pub(super) fn resolve(

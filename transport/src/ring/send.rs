@@ -353,7 +353,7 @@ impl SendRing {
     /// that is over. Returns where to go on: the end, or the first frame that is not committed yet.
     ///
     /// In a ring that both ends map, frames that the peer consumed without acknowledging are zero, and are left out.
-    pub fn unacknowledged(&self, from: Position, mut show: impl FnMut(Header, &[u8])) -> Position {
+    pub fn unacknowledged(&self, from: Position, mut show: impl FnMut(Position, Header, &[u8])) -> Position {
         let claimed = self.claimed();
         let mut at = from.max(self.released());
         while at < claimed {
@@ -371,7 +371,7 @@ impl SendRing {
                 return claimed;
             };
             if header.kind != Kind::Padding {
-                show(header, self.bytes(at + HEADER as u64, header.length as usize));
+                show(at, header, self.bytes(at + HEADER as u64, header.length as usize));
             }
             at += header.size() as u64;
         }

@@ -34,7 +34,7 @@ impl<M: Protocol> Address<M> {
         Reference::new(self.raw.reference())
     }
 
-    fn try_write(&self, message: &M, correlation: Option<u64>) -> Result<(), SendError> {
+    pub(super) fn try_write(&self, message: &M, correlation: Option<u64>) -> Result<(), SendError> {
         let len = M::Codec::len(message)?;
         self.raw.try_write(len, correlation, |slot| {
             M::Codec::encode(message, slot).map_err(SendError::from)

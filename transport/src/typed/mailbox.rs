@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use crate::dead_letter::Reason;
+use crate::typed::{Asker, Question};
 use crate::typed::{Codec, Protocol, Undecodable};
-use crate::{MailboxClosed, MailboxOptions, Node, NodeError, Peer};
+use crate::{Gone, MailboxClosed, MailboxOptions, Node, NodeError, Peer, Watch};
 
 /// The receiving end of a mailbox that speaks `M`. As [`crate::Mailbox`], and what can't be decoded is an error, counted,
 /// and a dead letter ([`Reason::Undecodable`]); the messages after it are there as ever.
@@ -31,6 +32,14 @@ impl<M: Protocol> Message<'_, M> {
     /// The sender's node; `None` for this node itself, or when its session is over.
     pub fn peer(&self) -> Option<Peer> {
         self.raw.peer()
+    }
+
+    /// Whoever waits for an answer to this message: see [`crate::ask`].
+    pub fn asker(&self) -> Option<Asker<M>>
+    where
+        M: Question,
+    {
+        self.raw.asker().map(Asker::new)
     }
 }
 
@@ -67,6 +76,25 @@ impl<M: Protocol> Mailbox<M> {
     /// The mailbox without its type.
     pub fn raw(&self) -> &crate::Mailbox {
         &self.raw
+    }
+
+    /// Learns here, once, that the mailbox behind `address` is gone: the message that `notice` makes is then put into this
+    /// mailbox, behind the last that came from there. See [`crate::watch`].
+    ///
+    /// `notice` may run on the node's thread: it must not block.
+    pub fn watch<T: Protocol>(
+        &self,
+        address: &super::Address<T>,
+        notice: impl FnOnce(&Gone) -> M + Send + 'static,
+    ) -> Watch {
+        self.raw
+            .watch(address.raw(), move |gone| encode_notice(&notice(gone)))
+    }
+
+    /// As [`Mailbox::watch`], for a node: its session is over.
+    pub fn watch_node(&self, peer: &Peer, notice: impl FnOnce(&Gone) -> M + Send + 'static) -> Watch {
+        self.raw
+            .watch_node(peer, move |gone| encode_notice(&notice(gone)))
     }
 
     /// The next message, if one is there.
@@ -135,6 +163,15 @@ impl<M: Protocol> Mailbox<M> {
     }
 }
 
+/// The bytes of a notice; of one that has none, no bytes: the watcher then finds something undecodable, rather than nothing.
+fn encode_notice<M: Protocol>(notice: &M) -> Vec<u8> {
+    let encoded = M::Codec::len(notice).and_then(|len| {
+        let mut bytes = vec![0; len];
+        M::Codec::encode(notice, &mut bytes).map(|()| bytes)
+    });
+    encoded.unwrap_or_default()
+}
+
 fn decode<'m, M: Protocol>(
     shared: &crate::mailbox::MailboxShared,
     raw: crate::Message<'m>,
@@ -151,7 +188,7 @@ fn refuse<M: Protocol>(
     raw: &crate::Message<'_>,
     cause: String,
 ) -> Undecodable {
-    shared.report(Reason::Undecodable, raw.correlation, raw.payload.len());
+    shared.report(raw.lost(Reason::Undecodable));
     undecodable::<M>(raw, cause)
 }
 

@@ -1,0 +1,102 @@
+//! Asking with types: a message type that has an answer type. See [`crate::ask`] for when to tell instead.
+
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::typed::{Address, Codec, Postcard, Protocol, Undecodable};
+use crate::{AskError, SendError};
+
+/// A message type whose messages can be asked: the answers are of one type, and travel as [`Postcard`] has it.
+pub trait Question: Protocol {
+    /// What an answer is.
+    type Answer: Serialize + DeserializeOwned;
+}
+
+fn decode<M: Question>(bytes: &[u8]) -> Result<M::Answer, AskError> {
+    <Postcard as Codec<M::Answer>>::decode(bytes).map_err(|cause| {
+        AskError::Undecodable(Undecodable {
+            protocol: M::NAME,
+            len: bytes.len(),
+            cause,
+        })
+    })
+}
+
+impl<M: Question> Address<M> {
+    /// Asks, and blocks until the answer has come, for at most `timeout` in all.
+    ///
+    /// # Errors
+    /// [`AskError`].
+    pub fn ask(&self, question: &M, timeout: Duration) -> Result<M::Answer, AskError> {
+        let answer = self
+            .raw()
+            .ask_with(timeout, |number| self.try_write(question, Some(number)))?;
+        decode::<M>(&answer)
+    }
+
+    /// As [`Address::ask`], as a future that any executor can run.
+    ///
+    /// # Errors
+    /// [`AskError`].
+    pub async fn ask_async(&self, question: &M, timeout: Duration) -> Result<M::Answer, AskError> {
+        let answer = self
+            .raw()
+            .ask_with_async(timeout, |number| self.try_write(question, Some(number)))
+            .await?;
+        decode::<M>(&answer)
+    }
+}
+
+/// Whoever asked a question of type `M`: as [`crate::Asker`].
+pub struct Asker<M> {
+    raw: crate::Asker,
+    question: PhantomData<fn(M)>,
+}
+
+impl<M: Question> Asker<M> {
+    pub(super) fn new(raw: crate::Asker) -> Asker<M> {
+        Asker {
+            raw,
+            question: PhantomData,
+        }
+    }
+
+    fn encode(answer: &M::Answer) -> Result<Vec<u8>, SendError> {
+        let mut bytes = vec![0; Postcard::len(answer)?];
+        Postcard::encode(answer, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Answers, or says at once why not. Never blocks.
+    ///
+    /// # Errors
+    /// As [`crate::Asker::try_answer`], and [`SendError::Unencodable`].
+    pub fn try_answer(&self, answer: &M::Answer) -> Result<(), SendError> {
+        self.raw.try_answer(&Self::encode(answer)?)
+    }
+
+    /// Answers, waiting for room in the link. Not from within [`crate::typed::Mailbox::poll`].
+    ///
+    /// # Errors
+    /// As [`crate::Asker::answer`], and [`SendError::Unencodable`].
+    pub fn answer(&self, answer: &M::Answer) -> Result<(), SendError> {
+        self.raw.answer(&Self::encode(answer)?)
+    }
+
+    /// As [`Asker::answer`], as a future.
+    ///
+    /// # Errors
+    /// As [`Asker::answer`].
+    pub async fn answer_async(&self, answer: &M::Answer) -> Result<(), SendError> {
+        self.raw.answer_async(&Self::encode(answer)?).await
+    }
+}
+
+impl<M> std::fmt::Debug for Asker<M> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.raw.fmt(f)
+    }
+}
