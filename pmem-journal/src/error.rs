@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use crate::event::EntityId;
 use crate::mode::Mode;
+use crate::upcast::UpcastError;
 
 /// What the journal returns.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -177,6 +178,9 @@ pub enum Error {
         /// Position of the oldest event kept.
         first: u64,
     },
+    /// An event cannot be given in its newest form.
+    #[error(transparent)]
+    Upcast(#[from] UpcastError),
     /// The operating system refused.
     #[error("cannot {doing} {path}: {source}")]
     Io {

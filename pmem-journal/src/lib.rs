@@ -48,6 +48,7 @@ mod segment;
 mod spare;
 #[allow(dead_code, reason = "indexes of segments are tables too")]
 mod table;
+mod upcast;
 
 pub use error::{Error, Result};
 pub use event::{Appended, EntityId, Event, Expected, IdempotencyKey, OwnedEvent, Recorded};
@@ -58,6 +59,7 @@ pub use options::Options;
 pub use reader::{Reader, Replay, Summary};
 pub use recover::{Recovery, Torn};
 pub use sealed::SealedSegment;
+pub use upcast::{Forms, MAX_UPCASTS, RuleError, Upcast, UpcastError, Upcasters};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
