@@ -2,6 +2,8 @@
 //! holds what they share.
 
 pub mod audit;
+pub mod over;
+pub mod process;
 pub mod proxy;
 
 /// The example of the repository's README.

@@ -106,7 +106,7 @@ pub(crate) struct Route {
     limit: AtomicU64,
     closed: AtomicBool,
     /// The longest message that goes on the ordinary lane.
-    longest_ordinary: usize,
+    pub(crate) longest_ordinary: usize,
     /// The large lane holds messages to this mailbox up to here, so what is sent now has to go behind them; 0 when
     /// they are known to be consumed.
     behind: AtomicU64,
@@ -114,6 +114,8 @@ pub(crate) struct Route {
     pub(crate) streaming: AtomicBool,
     pub(crate) room: WaitList,
     pub(crate) watchers: Watchers,
+    /// What goes here is a part of a stream, whose halves are told what becomes of it: it is no dead letter.
+    pub(crate) carries_stream: bool,
 }
 
 /// What a peer says of one of its mailboxes when it is resolved.
@@ -143,6 +145,7 @@ impl Route {
             streaming: AtomicBool::new(false),
             room: WaitList::default(),
             watchers: Watchers::default(),
+            carries_stream: false,
         }
     }
 
@@ -248,6 +251,18 @@ impl Route {
                 })
             }
         }
+    }
+
+    /// Commits a message of two parts, one after the other, and leaves the pushing to the caller.
+    #[inline]
+    pub(crate) fn commit_parts(&self, head: &[u8], rest: &[u8]) -> Result<(), SendError> {
+        if let Some(mut slot) = self.claim(head.len() + rest.len(), None)? {
+            let (first, second) = slot.payload().split_at_mut(head.len());
+            first.copy_from_slice(head);
+            second.copy_from_slice(rest);
+            slot.commit();
+        }
+        Ok(())
     }
 
     /// Whether messages to this mailbox are in the large lane, so that the next must not go past them.

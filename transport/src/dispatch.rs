@@ -15,7 +15,7 @@ use crate::protocol::{self, Asked, Refusal};
 use crate::questions::ANSWERS;
 
 /// Mailboxes that one session may have resolved: one handle is kept for answers.
-const MAX_PORTS: usize = ANSWERS as usize;
+pub(crate) const MAX_PORTS: usize = ANSWERS as usize;
 
 /// Hands out at most `limit` frames of each lane, and of the large lane no more than one chunk's worth. Whether there
 /// were any. The error says how the peer broke the protocol.

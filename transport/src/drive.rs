@@ -214,24 +214,44 @@ impl Driver {
 
     /// Sleeps until something arrives, somebody wakes the node, or a deadline comes.
     pub(crate) fn sleep(&mut self, node: &NodeInner, until: Option<Instant>) {
+        if let Some(mut longest) = self.prepare_to_sleep(node) {
+            if let Some(until) = until {
+                longest = longest.min(until.saturating_duration_since(Instant::now()));
+            }
+            self.ask_for_readiness(Some(longest));
+        }
+    }
+
+    /// Looks around once more and arms every link. For how long it may sleep then; `None` where it may not.
+    pub(crate) fn prepare_to_sleep(&mut self, node: &NodeInner) -> Option<Duration> {
         self.look_around(node, &mut None);
         if self.version != node.peers_version.load(Ordering::Acquire) || node.closed.load(Ordering::Acquire) {
-            return;
+            return None;
         }
         self.register_links();
         let next = self.next_tick.min(node.questions.earliest());
         let mut longest = next.saturating_sub(node.now());
-        if let Some(until) = until {
-            longest = longest.min(until.saturating_duration_since(Instant::now()));
-        }
         for driven in &self.peers {
             match driven.peer.prepare_to_sleep() {
                 Sleep::Sound => {}
                 Sleep::Light => longest = longest.min(RETRY),
-                Sleep::No => return,
+                Sleep::No => return None,
             }
         }
-        self.ask_for_readiness(Some(longest));
+        Some(longest)
+    }
+
+    /// Takes over what the system has to tell after a sleep outside of [`Driver::sleep`].
+    #[cfg(feature = "tokio")]
+    pub(crate) fn woken(&mut self) {
+        self.ask_for_readiness(Some(Duration::ZERO));
+    }
+
+    /// The poller: readable when there is a reason to wake.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn descriptor(&self) -> std::io::Result<std::os::fd::OwnedFd> {
+        use std::os::fd::AsFd;
+        self.poll.registry().as_fd().try_clone_to_owned()
     }
 }
 

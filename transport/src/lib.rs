@@ -29,12 +29,15 @@ pub mod link;
 pub mod mailbox;
 pub mod memory;
 pub mod node;
+#[cfg(feature = "tokio")]
+mod on_tokio;
 pub mod peer;
 pub mod protocol;
 mod questions;
 pub mod reference;
 pub mod ring;
 pub mod session;
+pub mod stream;
 mod surroundings;
 mod sync;
 pub mod typed;

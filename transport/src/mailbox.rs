@@ -5,6 +5,7 @@
 //! sends whether there is room. A mailbox that is full holds back its own senders and nobody else on the link.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Poll, Waker};
@@ -387,6 +388,14 @@ impl MailboxShared {
         }
     }
 
+    /// Wakes the receiver, so that it sees that a session is over.
+    pub(crate) fn session_over(&self) {
+        let receiver = lock(&self.queue).receiver.take();
+        if let Some(receiver) = receiver {
+            receiver.wake();
+        }
+    }
+
     /// Refuses what comes from now on and wakes everybody who waits.
     pub(crate) fn close(&self) {
         let receiver = {
@@ -580,6 +589,36 @@ impl Mailbox {
         }
     }
 
+    /// Takes the next message and says where its bytes lie, for [`Mailbox::bytes`]: until the next call of this.
+    /// Leaves the waker where there is none.
+    pub(crate) fn poll_take(&mut self, waker: &Waker) -> Poll<Range<usize>> {
+        match self.fill(Some(waker)) {
+            Fill::Ready => {
+                let start = self.offset;
+                self.take();
+                Poll::Ready(start..self.offset)
+            }
+            Fill::Empty | Fill::Closed => Poll::Pending,
+        }
+    }
+
+    /// The bytes of the message that was taken last, or a part of them.
+    pub(crate) fn bytes(&self, range: Range<usize>) -> &[u8] {
+        &self.front.bytes.as_slices().0[range]
+    }
+
+    /// Takes whatever is there and throws it away without a word: for an owner who tells its senders by itself.
+    pub(crate) fn discard(&mut self) {
+        loop {
+            while self.taken < self.front.entries.len() {
+                self.take();
+            }
+            if !matches!(self.fill(None), Fill::Ready) {
+                break;
+            }
+        }
+    }
+
     /// The next message, if one is there.
     ///
     /// # Errors
@@ -636,6 +675,15 @@ impl Mailbox {
         })
         .await?;
         Ok(self.take())
+    }
+
+    /// As [`Mailbox::recv_async`], without the future.
+    pub(crate) fn poll_recv(&mut self, waker: &Waker) -> Poll<Result<Message<'_>, MailboxClosed>> {
+        match self.fill(Some(waker)) {
+            Fill::Ready => Poll::Ready(Ok(self.take())),
+            Fill::Closed => Poll::Ready(Err(MailboxClosed)),
+            Fill::Empty => Poll::Pending,
+        }
     }
 
     /// Drives the node once and hands every message of this mailbox that is there to `handle`, lending it where it
@@ -715,7 +763,10 @@ impl Drop for Mailbox {
                 break;
             }
         }
-        for port in &lock(&self.shared.queue).ports {
+        let mut queue = lock(&self.shared.queue);
+        // A session remembers its mailboxes as long as it lives: not their memory, too.
+        queue.batch = Batch::default();
+        for port in &queue.ports {
             if let Some(peer) = port.peer.upgrade() {
                 peer.send_closed(port.handle);
             }

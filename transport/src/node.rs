@@ -481,7 +481,7 @@ pub(crate) struct NodeInner {
     pub(crate) secret: Secret,
     pub(crate) transports: Vec<Arc<dyn Transport>>,
     timing: Timing,
-    wait: Wait,
+    pub(crate) wait: Wait,
     drive: Drive,
     pub(crate) max_peers: usize,
     pub(crate) surroundings: Arc<dyn Surroundings>,
@@ -496,9 +496,9 @@ pub(crate) struct NodeInner {
     pub(crate) meeting: Mutex<()>,
     /// Peers that dialled and have not finished their handshake.
     pub(crate) guests: Guests,
-    driver: Mutex<Driver>,
+    pub(crate) driver: Mutex<Driver>,
     /// The driving thread sleeps, or is about to.
-    asleep: sync::atomic::AtomicU64,
+    pub(crate) asleep: sync::atomic::AtomicU64,
     waker: Arc<mio::Waker>,
     pub(crate) closed: AtomicBool,
 }

@@ -6,14 +6,16 @@
 
 mod ages;
 mod ending;
+mod granting;
 mod pushing;
 mod receiving;
 mod relinking;
 mod routes;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use crate::address::Address;
@@ -172,6 +174,8 @@ pub(crate) struct PeerInner {
     backlogged: AtomicBool,
     goodbye_acknowledged: AtomicBool,
     closing: WaitList,
+    /// Streams that this node asked the peer for, by correlation id: gone when the peer has nobody who listens.
+    pub(crate) openings: Mutex<HashMap<u64, Option<Waker>>>,
 }
 
 /// What a new session starts from.
@@ -265,6 +269,7 @@ impl PeerInner {
             backlogged: AtomicBool::new(false),
             goodbye_acknowledged: AtomicBool::new(false),
             closing: WaitList::default(),
+            openings: Mutex::default(),
             node,
         })
     }

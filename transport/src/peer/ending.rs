@@ -60,7 +60,12 @@ impl PeerInner {
                 port.forget_one();
             }
         }
-        receive.ports.clear();
+        for port in receive.ports.drain(..) {
+            port.mailbox.session_over();
+        }
+        for waker in std::mem::take(&mut *lock(&self.openings)).into_values().flatten() {
+            waker.wake();
+        }
         self.room.wake_all();
         self.large.close();
         self.closing.wake_all();
@@ -108,6 +113,9 @@ impl PeerInner {
                         },
                         Kind::Padding | Kind::Control => return,
                     };
+                    if self.carries_stream(u32::from(header.mailbox)) {
+                        return;
+                    }
                     self.report(DeadLetter {
                         correlation,
                         age: ages[lane.index()].at_most(position, self.node.now()),

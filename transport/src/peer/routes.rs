@@ -195,6 +195,9 @@ impl PeerInner {
 
     pub(crate) fn handle_undelivered(&self, handle: u32, length: u32, waited: Duration, correlation: u64) {
         self.node.questions.not_taken(Some(correlation), self.session_id);
+        if self.carries_stream(handle) || self.refuses_stream(handle, correlation) {
+            return;
+        }
         self.report(DeadLetter {
             correlation: (correlation != 0).then_some(correlation),
             age: Some(waited),

@@ -1,0 +1,68 @@
+//! Mailboxes without a name, granted to one peer: what streams are made of.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Waker;
+
+use super::PeerInner;
+use crate::address::{Route, Terms};
+use crate::mailbox::MailboxShared;
+use crate::wait::lock;
+
+impl PeerInner {
+    /// Lets the peer send to a mailbox that has no name: what it has to know for that. `None` when the session is over or
+    /// has no handle left.
+    pub(crate) fn grant(self: &Arc<Self>, mailbox: &Arc<MailboxShared>) -> Option<Terms> {
+        let mut receive = self.receive_side();
+        if self.ended.get().is_some() || receive.ports.len() >= crate::dispatch::MAX_PORTS {
+            return None;
+        }
+        let handle = u16::try_from(receive.ports.len()).ok()?;
+        let port = mailbox.port(&self.weak(), u32::from(handle))?;
+        let terms = Terms {
+            handle,
+            limit: port.granted(),
+            overflow: mailbox.options.overflow,
+            max_message: mailbox.options.max_message,
+        };
+        receive.ports.push(port);
+        Some(terms)
+    }
+
+    /// The way to a mailbox that the peer has granted. `None` when the session is over.
+    pub(crate) fn granted(self: &Arc<Self>, label: String, terms: Terms) -> Option<Arc<Route>> {
+        let mut route = Route::new(self.clone(), label, None, terms);
+        route.carries_stream = true;
+        let route = Arc::new(route);
+        lock(&self.routes)
+            .by_handle
+            .insert(u32::from(route.handle), route.clone());
+        self.ended.get().is_none().then_some(route)
+    }
+
+    /// Whether what goes to this handle is a part of a stream, whose halves are told what becomes of it.
+    pub(super) fn carries_stream(&self, handle: u32) -> bool {
+        let routes = lock(&self.routes);
+        routes
+            .by_handle
+            .get(&handle)
+            .is_some_and(|route| route.carries_stream)
+    }
+
+    /// Whether what was not delivered is a request for a stream: then whoever asked for it is told.
+    pub(super) fn refuses_stream(&self, handle: u32, correlation: u64) -> bool {
+        let asked = lock(&self.routes)
+            .by_handle
+            .get(&handle)
+            .is_some_and(|route| route.mailbox.starts_with(crate::stream::LISTENER));
+        let opening = asked.then(|| lock(&self.openings).remove(&correlation)).flatten();
+        opening
+            .map(|waker| waker.into_iter().for_each(Waker::wake))
+            .is_some()
+    }
+
+    /// A number that no other request of this session has.
+    pub(crate) fn next_request(&self) -> u32 {
+        self.next_request.fetch_add(1, Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,220 @@
+//! Listening for streams by name.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use super::open::{OpenError, OwnReadEnd};
+use super::wire::{Accept, LISTENER, MAX_BACK, Open, back};
+use super::{Stream, StreamOptions, StreamReceiver, StreamSender, send_last_word};
+use crate::address::Route;
+use crate::mailbox::{Mailbox, MailboxClosed, MailboxOptions, Overflow};
+use crate::node::{Node, NodeError};
+use crate::peer::{Peer, PeerInner};
+
+/// Streams of one peer that may wait to be accepted.
+const BACKLOG: u32 = 128;
+
+impl Node {
+    /// Listens for streams of this name: what peers ask for waits until it is accepted, 128 of each peer at most.
+    ///
+    /// # Errors
+    /// [`NodeError`]: the name is empty, too long or taken, or the node closed.
+    pub fn listen_streams(&self, name: &str, options: StreamOptions) -> Result<StreamListener, NodeError> {
+        let mailbox = self.mailbox(
+            &format!("{LISTENER}{name}"),
+            MailboxOptions {
+                capacity: BACKLOG,
+                max_message: MAX_BACK,
+                overflow: Overflow::Wait,
+            },
+        )?;
+        Ok(StreamListener {
+            name: name.to_owned(),
+            mailbox,
+            options,
+        })
+    }
+}
+
+/// Where streams of one name come in. Dropped, it turns away those that wait and those that come.
+pub struct StreamListener {
+    name: String,
+    mailbox: Mailbox,
+    options: StreamOptions,
+}
+
+impl StreamListener {
+    /// The next stream that a peer asks for. Cancelling loses nothing. Requests that make no sense are skipped.
+    ///
+    /// # Errors
+    /// [`MailboxClosed`] once the node is closed.
+    pub async fn accept(&mut self) -> Result<Incoming, MailboxClosed> {
+        poll_fn(|context| self.poll_accept(context)).await
+    }
+
+    /// As [`StreamListener::accept`], without the future.
+    pub fn poll_accept(&mut self, context: &mut Context<'_>) -> Poll<Result<Incoming, MailboxClosed>> {
+        loop {
+            let Poll::Ready(message) = self.mailbox.poll_recv(context.waker()) else {
+                return Poll::Pending;
+            };
+            let message = message?;
+            let Some(peer) = message.peer() else { continue };
+            match Open::decode(message.payload) {
+                Ok(open) => {
+                    return Poll::Ready(Ok(Incoming {
+                        peer: peer.0,
+                        open: Some(open),
+                        name: self.name.clone(),
+                        options: self.options,
+                    }));
+                }
+                Err(error) => tracing::warn!(peer = peer.node(), %error, "a malformed request for a stream"),
+            }
+        }
+    }
+
+    /// The next two-way stream; others are turned away.
+    ///
+    /// # Errors
+    /// [`MailboxClosed`] once the node is closed.
+    pub async fn accept_stream(&mut self) -> Result<Stream, MailboxClosed> {
+        loop {
+            let incoming = self.accept().await?;
+            if incoming.kind() == IncomingKind::TwoWay
+                && let Ok(stream) = incoming.accept()
+            {
+                return Ok(stream);
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for StreamListener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StreamListener")
+            .field("name", &self.name)
+            .finish()
+    }
+}
+
+/// Which way a stream goes that a peer asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IncomingKind {
+    /// Both ways: [`Incoming::accept`].
+    TwoWay,
+    /// The peer writes: [`Incoming::accept_receiver`].
+    OneWay,
+}
+
+/// A stream that a peer asks for. Dropped, it is turned away.
+pub struct Incoming {
+    peer: Arc<PeerInner>,
+    open: Option<Open>,
+    name: String,
+    options: StreamOptions,
+}
+
+impl Incoming {
+    /// Who asks.
+    pub fn peer(&self) -> Peer {
+        Peer(self.peer.clone())
+    }
+
+    /// Which way the stream goes.
+    pub fn kind(&self) -> IncomingKind {
+        match self.open {
+            Some(Open { read: Some(_), .. }) => IncomingKind::TwoWay,
+            _ => IncomingKind::OneWay,
+        }
+    }
+
+    /// Accepts a two-way stream. Does not wait: the peer can write as soon as it has the answer.
+    ///
+    /// # Errors
+    /// [`OpenError`]: the session is over or has used up its handles, or the peer asked for a one-way stream.
+    pub fn accept(mut self) -> Result<Stream, OpenError> {
+        let open = self.open.as_ref().and_then(|open| Some((open.back, open.read?)));
+        let Some((their_back, their_read)) = open else {
+            return Err(OpenError::Violation(
+                "a one-way stream where a two-way one was expected",
+            ));
+        };
+        let answers = self.peer.stream_route(&self.name, their_back)?;
+        let writer = self.peer.stream_route(&self.name, their_read.data)?;
+        let (back_mailbox, back) = self.peer.back_end(&self.name)?;
+        let OwnReadEnd { mailbox, offer } = self.peer.read_end(&self.name, self.options)?;
+        self.open = None;
+        answer(
+            &answers,
+            &Accept {
+                read: offer,
+                back: Some(back),
+            },
+        )?;
+        Ok(Stream {
+            sender: StreamSender::new(writer, back_mailbox, their_read.window),
+            receiver: StreamReceiver::new(mailbox, answers, offer.window),
+        })
+    }
+
+    /// Accepts the reading end of a one-way stream.
+    ///
+    /// # Errors
+    /// As [`Incoming::accept`].
+    pub fn accept_receiver(mut self) -> Result<StreamReceiver, OpenError> {
+        let back = match &self.open {
+            Some(Open { back, read: None }) => *back,
+            _ => {
+                return Err(OpenError::Violation(
+                    "a two-way stream where a one-way one was expected",
+                ));
+            }
+        };
+        let answers = self.peer.stream_route(&self.name, back)?;
+        let OwnReadEnd { mailbox, offer } = self.peer.read_end(&self.name, self.options)?;
+        self.open = None;
+        answer(
+            &answers,
+            &Accept {
+                read: offer,
+                back: None,
+            },
+        )?;
+        Ok(StreamReceiver::new(mailbox, answers, offer.window))
+    }
+}
+
+/// Sends the answer. The ring may be full just now: then this fails, and the peer is turned away.
+fn answer(route: &Arc<Route>, accept: &Accept) -> Result<(), OpenError> {
+    let sent = route.commit_parts(&accept.encode(), &[]);
+    route.peer.flush();
+    sent.map_err(|error| match route.peer.ended() {
+        Some(ended) => OpenError::SessionOver(ended),
+        None if error.is_full() => {
+            send_last_word(route, &[back::REFUSE]);
+            OpenError::Refused
+        }
+        None => OpenError::Violation("the peer took its request back"),
+    })
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        if let Some(open) = self.open.take()
+            && let Ok(route) = self.peer.stream_route(&self.name, open.back)
+        {
+            send_last_word(&route, &[back::REFUSE]);
+        }
+    }
+}
+
+impl std::fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Incoming")
+            .field("peer", &self.peer.identity.node)
+            .field("kind", &self.kind())
+            .finish()
+    }
+}
