@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::event::{Event, Expected};
+use crate::indexes::Indexes;
 use crate::journal::Journal;
 use crate::listing::Listing;
 use crate::medium::sim::{Disk, Kind, SimMedium, Site};
@@ -16,10 +17,10 @@ use crate::medium::{Access, Medium};
 use crate::mode::{Mode, Probe};
 use crate::options::Options;
 use crate::publish::Publisher;
-use crate::recover::recover;
 use crate::scan::{Checks, Scanner, Step};
 use crate::sealed::drop_below;
 use crate::segment;
+use crate::verify::verify;
 
 type Payload = Vec<u8>;
 type Batch = Vec<Payload>;
@@ -68,7 +69,7 @@ struct Suite {
 fn open(suite: Suite, medium: &SimMedium) -> crate::Result<Journal> {
     let options = Options {
         segment_size: 8192,
-        spare_ahead: false,
+        background: false,
         ..Options::default()
     };
     let probe = Probe {
@@ -92,7 +93,7 @@ fn open(suite: Suite, medium: &SimMedium) -> crate::Result<Journal> {
 
 /// Everything recovery shows: the first position kept, and the batches from there.
 fn shown(suite: Suite, medium: &SimMedium) -> Result<(u64, Vec<Batch>), String> {
-    let recovered = recover(medium, suite.checks).map_err(|e| format!("recovery refused: {e}"))?;
+    let recovered = verify(medium, suite.checks, &|_| {}).map_err(|e| format!("recovery refused: {e}"))?;
     let mut batches: Vec<Batch> = Vec::new();
     let mut open: Batch = Vec::new();
     let first = recovered.report.first_position;
@@ -187,7 +188,8 @@ fn first_life(suite: Suite, medium: &SimMedium, model: &mut Model) -> Result<(),
         model.append(&journal, &[&[700, 700]])?;
         model.append(&journal, &[&[256, 256], &[256]])?;
         model.dropped = 8;
-        drop_below(medium, u64::MAX).map_err(drop)?;
+        let indexes = Indexes::new(Arc::new(medium.clone()), true);
+        drop_below(medium, &indexes, u64::MAX, |_, _| {}).map_err(drop)?;
         model.append(&journal, &[&[64]])?;
         Ok(())
     };

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use crate::error::{Error, Result};
 use crate::medium::{Access, Medium};
 use crate::segment::{self, Header};
+use crate::segment_index;
 use crate::table::{Builder, Identity, Kind, Table, TableError};
 
 const SUFFIX: &str = ".floor";
@@ -111,9 +112,11 @@ pub(crate) fn store(medium: &dyn Medium, first: &Header, sequences: &BTreeMap<u1
         .map_err(Error::io("write", name))
 }
 
-/// Whether the file belongs to what a floor made superfluous: segments below it, older floors.
+/// Whether the file belongs to what a floor made superfluous: segments below it, their indexes, older floors.
 pub(crate) fn is_below(file: &str, first: u64) -> bool {
-    let index = segment::index_of(file).or_else(|| index_of(file));
+    let index = segment::index_of(file)
+        .or_else(|| segment_index::index_of(file))
+        .or_else(|| index_of(file));
     index.is_some_and(|index| index < first)
 }
 

@@ -1,12 +1,20 @@
 //! What an append must know of the past: each entity's last sequence, and where each idempotency key was used.
 //!
-//! Derived data: rebuilt from the records at every open, never written.
+//! Derived data, all of it: of the segment being written it is learned from the records at every open, of sealed
+//! segments it stands in their indexes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, Hasher};
+use std::ops::Range;
+use std::sync::Arc;
 
+use crate::error::Result;
 use crate::event::Appended;
+use crate::filter;
+use crate::floor::Floor;
 use crate::format::{FLAG_BATCH_END, FLAG_BATCH_START, Header, Invalid};
+use crate::indexes::Indexes;
+use crate::recover::Learner;
 
 /// Hashes ids that may be chosen by strangers: a folded multiply under a seed of this process.
 #[derive(Clone)]
@@ -71,73 +79,33 @@ impl Span {
     }
 }
 
-/// Entities and keys.
+/// What the records of one segment say: each entity's last sequence, and the batch of each key.
 #[derive(Default)]
-pub(crate) struct Index {
+pub(crate) struct Learned {
     entities: HashMap<u128, u64, Seeded>,
     keys: HashMap<(u128, u128), Span, Seeded>,
     batch: Vec<(u128, u128)>,
     batch_first: u64,
-    /// The journal begins in the middle of histories: older segments were dropped, or are not looked at.
-    pub(crate) partial: bool,
 }
 
-impl Index {
-    /// The entity's last sequence; 0 if it has no event.
-    pub(crate) fn sequence(&self, entity: u128) -> u64 {
-        self.entities.get(&entity).copied().unwrap_or(0)
-    }
-
-    pub(crate) fn set_sequence(&mut self, entity: u128, sequence: u64) {
-        self.entities.insert(entity, sequence);
-    }
-
-    pub(crate) fn span(&self, entity: u128, key: u128) -> Option<Span> {
-        self.keys.get(&(entity, key)).copied()
-    }
-
-    /// The next sequence of the entity, taken.
-    pub(crate) fn take_sequence(&mut self, entity: u128) -> u64 {
-        let sequence = self.entities.entry(entity).or_insert(0);
-        *sequence += 1;
-        *sequence
-    }
-
-    /// Gives back the last sequence taken.
-    pub(crate) fn give_back(&mut self, entity: u128) {
-        if let Some(sequence) = self.entities.get_mut(&entity) {
-            *sequence -= 1;
-            if *sequence == 0 {
-                self.entities.remove(&entity);
-            }
-        }
-    }
-
-    pub(crate) fn remember(&mut self, entity: u128, key: u128, span: Span) {
-        self.keys.insert((entity, key), span);
-    }
-
-    /// Learns a record during recovery. Records of a batch that turns out unfinished are handed back by
-    /// [`Index::forget_batch`].
-    pub(crate) fn learn(&mut self, header: &Header, key: u128, gaps: bool) -> Result<(), Invalid> {
-        let starts = header.flags & FLAG_BATCH_START != 0;
-        let ends = header.flags & FLAG_BATCH_END != 0;
-        if starts {
+impl Learner for Learned {
+    fn learn(&mut self, header: &Header, record: &[u8]) -> std::result::Result<(), Invalid> {
+        if header.flags & FLAG_BATCH_START != 0 {
             self.batch.clear();
             self.batch_first = header.position;
         }
-        let known = self.sequence(header.entity);
-        let unknown_past = self.partial && known == 0;
-        let follows = unknown_past || header.sequence == known + 1 || (gaps && header.sequence > known);
-        if header.sequence == 0 || !follows {
+        // Of an entity not seen in this segment the first record is believed: what came before is not read.
+        let known = self.entities.get(&header.entity).copied();
+        let expected = known.map_or(header.sequence.max(1), |known| known + 1);
+        if header.sequence != expected {
             return Err(Invalid::Sequence {
                 found: header.sequence,
-                expected: known + 1,
+                expected,
             });
         }
         self.entities.insert(header.entity, header.sequence);
-        self.batch.push((header.entity, key));
-        if ends {
+        self.batch.push((header.entity, header.key(record)));
+        if header.flags & FLAG_BATCH_END != 0 {
             let span = Span {
                 first: self.batch_first,
                 last: header.position,
@@ -150,9 +118,150 @@ impl Index {
         Ok(())
     }
 
-    pub(crate) fn forget_batch(&mut self) {
+    fn forget_batch(&mut self) {
         for (entity, _) in std::mem::take(&mut self.batch) {
-            self.give_back(entity);
+            if let Some(sequence) = self.entities.get_mut(&entity) {
+                *sequence -= 1;
+                if *sequence == 0 {
+                    self.entities.remove(&entity);
+                }
+            }
         }
+    }
+}
+
+/// What an append must know: of the segment being written from memory, of sealed ones from their indexes, of dropped
+/// ones from the floor.
+///
+/// In memory: entities and keys of the segment being written and of those sealed a moment ago, and the filters of
+/// the sealed ones that were asked (`indexes.rs`).
+pub(crate) struct Index {
+    active: Learned,
+    /// Sealed, and not yet known to have an index: the newest segments but the active one, oldest first.
+    recent: VecDeque<(u64, Learned)>,
+    /// Sealed, with an index.
+    sealed: Range<u64>,
+    indexes: Arc<Indexes>,
+    floor: Option<Floor>,
+}
+
+impl Index {
+    /// Of a journal whose sealed segments are `sealed`, and whose active one was read.
+    pub(crate) fn new(
+        active: Learned,
+        sealed: Range<u64>,
+        indexes: Arc<Indexes>,
+        floor: Option<Floor>,
+    ) -> Index {
+        Index {
+            active,
+            recent: VecDeque::new(),
+            sealed,
+            indexes,
+            floor,
+        }
+    }
+
+    /// The entity's last sequence; 0 if it never had an event.
+    pub(crate) fn sequence(&self, entity: u128) -> Result<u64> {
+        match self.active.entities.get(&entity) {
+            Some(sequence) => Ok(*sequence),
+            None => self.sequence_before(entity),
+        }
+    }
+
+    #[cold]
+    fn sequence_before(&self, entity: u128) -> Result<u64> {
+        for (_, learned) in self.recent.iter().rev() {
+            if let Some(sequence) = learned.entities.get(&entity) {
+                return Ok(*sequence);
+            }
+        }
+        let hash = filter::hash_entity(entity);
+        for segment in self.sealed.clone().rev() {
+            if self.indexes.may_hold(segment, hash)?
+                && let Some(sequence) = self.indexes.look(segment, |at| at.index.sequence(entity))?
+            {
+                return Ok(sequence);
+            }
+        }
+        self.floor.as_ref().map_or(Ok(0), |floor| floor.sequence(entity))
+    }
+
+    /// The batch that the entity and key were appended in.
+    pub(crate) fn span(&self, entity: u128, key: u128) -> Result<Option<Span>> {
+        let learned = self.recent.iter().map(|(_, learned)| learned).rev();
+        for learned in std::iter::once(&self.active).chain(learned) {
+            if let Some(span) = learned.keys.get(&(entity, key)) {
+                return Ok(Some(*span));
+            }
+        }
+        let hash = filter::hash_key(entity, key);
+        for segment in self.sealed.clone().rev() {
+            if !self.indexes.may_hold(segment, hash)? {
+                continue;
+            }
+            let places = self.indexes.look(segment, |at| at.index.of_key(entity, key))?;
+            let at = self.indexes.get(segment)?;
+            for (batch, event) in places {
+                if let Some(span) = at.segment.span(batch, event, entity, key)? {
+                    return Ok(Some(span));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Makes sure that the entity's sequence is in memory, so that taking the next cannot fail.
+    pub(crate) fn load(&mut self, entity: u128) -> Result<()> {
+        if !self.active.entities.contains_key(&entity) {
+            let sequence = self.sequence_before(entity)?;
+            self.active.entities.insert(entity, sequence);
+        }
+        Ok(())
+    }
+
+    /// The loaded entity's last sequence, to be counted up.
+    pub(crate) fn sequence_mut(&mut self, entity: u128) -> &mut u64 {
+        self.active.entities.entry(entity).or_insert(0)
+    }
+
+    pub(crate) fn remember(&mut self, entity: u128, key: u128, span: Span) {
+        self.active.keys.insert((entity, key), span);
+    }
+
+    /// The active segment `index` is sealed, and another is begun. Answers which segments still have no index.
+    pub(crate) fn seal(&mut self, index: u64) {
+        self.recent.push_back((index, std::mem::take(&mut self.active)));
+    }
+
+    /// Segment `index` has its index now: what was kept of it in memory goes.
+    pub(crate) fn indexed(&mut self, index: u64) {
+        while let Some((oldest, _)) = self.recent.front()
+            && *oldest <= index
+        {
+            self.sealed.end = oldest + 1;
+            self.recent.pop_front();
+        }
+    }
+
+    /// Segments sealed and kept in memory until they have an index.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = u64> {
+        self.recent.iter().map(|(index, _)| *index)
+    }
+
+    pub(crate) fn indexes(&self) -> &Arc<Indexes> {
+        &self.indexes
+    }
+
+    /// Segments below `first` were dropped, and the floor speaks for them.
+    pub(crate) fn dropped(&mut self, first: u64, floor: Floor) {
+        for segment in self.sealed.start..first {
+            self.indexes.forget(segment);
+        }
+        self.sealed.start = first;
+        self.sealed.end = self.sealed.end.max(first);
+        self.recent.retain(|(index, _)| *index >= first);
+        self.floor = Some(floor);
     }
 }

@@ -16,7 +16,9 @@ use crate::format::{
     self, CONTROL_CLOSE, CONTROL_EPOCH, FLAG_BATCH_END, FLAG_BATCH_START, JournalId, MAX_EXTENSION,
     MAX_PAYLOAD, Place,
 };
-use crate::index::{Index, Span};
+use crate::index::{Index, Learned, Span};
+use crate::indexer::Indexer;
+use crate::indexes::Indexes;
 use crate::lock::WriterLock;
 use crate::medium::file::FileMedium;
 use crate::medium::pmem::{PmemMedium, probe};
@@ -24,11 +26,17 @@ use crate::medium::{Access, Medium, MediumFile, UNFINISHED};
 use crate::mode::{Mode, Probe};
 use crate::options::Options;
 use crate::publish::Publisher;
+use crate::published::Published;
 use crate::reader::Reader;
 use crate::recover::{Recovery, recover};
+use crate::replay::Replay;
 use crate::scan::Checks;
 use crate::segment::{self, DATA, Footer, Header, SPARE};
+use crate::segment_index;
 use crate::spare::SpareMaker;
+
+/// Sealed segments whose entities and keys may be kept in memory because they have no index yet.
+const MOST_WAITING: usize = 4;
 
 /// A journal open for appending. Share it between threads by reference or `Arc`.
 pub struct Journal {
@@ -38,6 +46,7 @@ pub struct Journal {
     pub(crate) mapped: bool,
     pub(crate) state: Mutex<State>,
     pub(crate) changed: Condvar,
+    published: Arc<Published>,
     /// Held while segments are dropped.
     pub(crate) dropping: Mutex<()>,
 }
@@ -46,7 +55,9 @@ pub struct Journal {
 pub(crate) struct State {
     pub(crate) medium: Arc<dyn Medium>,
     spare: SpareMaker,
+    indexer: Indexer,
     publisher: Publisher,
+    published: Arc<Published>,
     pub(crate) segment: Arc<Segment>,
     epoch: u32,
     salt: u32,
@@ -54,7 +65,7 @@ pub(crate) struct State {
     offset: u64,
     next_position: u64,
     timestamp: u64,
-    index: Index,
+    pub(crate) index: Index,
     /// Log position up to which everything is durable.
     pub(crate) durable: u64,
     /// Global position up to which everything is durable.
@@ -140,10 +151,15 @@ impl Journal {
         lock: Option<WriterLock>,
         checks: Checks,
     ) -> Result<(Journal, Recovery)> {
-        let recovered = recover(&*medium, checks)?;
+        let mut learned = Learned::default();
+        let recovered = recover(&*medium, checks, &mut learned, &*options.progress.0)?;
         remove_leftovers(&*medium).map_err(Error::io("remove what a crash left in", dir))?;
-        let mut spare = SpareMaker::new(Arc::clone(&medium), options.segment_size, options.spare_ahead)
+        let names = medium.list().map_err(Error::io("list", dir))?;
+        let mut spare = SpareMaker::new(Arc::clone(&medium), options.segment_size, options.background)
             .map_err(Error::io("start a thread for", dir))?;
+        let indexes = Arc::new(Indexes::new(Arc::clone(&medium), true));
+        let indexer =
+            Indexer::new(&indexes, options.background).map_err(Error::io("start a thread for", dir))?;
         let epoch = recovered.epoch + 1;
         let mut fresh = None;
         let (segment, offset) = match &recovered.active {
@@ -206,19 +222,34 @@ impl Journal {
             }
         };
         spare.prepare();
+        let last = recovered.active.as_ref().map_or(0, |active| active.header.index);
+        let mut index = Index::new(learned, recovered.first..last, indexes, recovered.floor);
+        if segment.header.index > last {
+            index.seal(last);
+        }
+        let indexed: Vec<u64> = names
+            .iter()
+            .filter_map(|name| segment_index::index_of(name))
+            .collect();
+        for missing in (recovered.first..segment.header.index).filter(|index| !indexed.contains(index)) {
+            indexer.ask(missing);
+        }
         let log_position = segment.header.log_position(offset);
         let next_position = recovered.report.next_position;
+        let published = Arc::new(Published::default());
         let mut state = State {
             salt: format::salt(&segment.header.journal, epoch),
             medium,
             spare,
             publisher,
+            published: Arc::clone(&published),
             segment: Arc::new(segment),
             epoch,
             offset,
             next_position,
             timestamp: recovered.timestamp,
-            index: recovered.index,
+            index,
+            indexer,
             durable: log_position,
             durable_events: next_position,
             pending: Vec::new(),
@@ -233,10 +264,7 @@ impl Journal {
                 .write_control(CONTROL_EPOCH)
                 .map_err(Error::io("write the epoch in", dir))?;
         }
-        state
-            .publisher
-            .publish(state.durable)
-            .map_err(Error::io("publish in", dir))?;
+        state.publish().map_err(Error::io("publish in", dir))?;
         let journal = Journal {
             dir: dir.to_owned(),
             probe,
@@ -244,6 +272,7 @@ impl Journal {
             mapped,
             state: Mutex::new(state),
             changed: Condvar::new(),
+            published,
             dropping: Mutex::new(()),
         };
         Ok((journal, recovered.report))
@@ -266,7 +295,7 @@ impl Journal {
 
     /// The entity's last sequence, 0 if it never had an event.
     pub fn sequence(&self, entity: EntityId) -> Result<u64> {
-        Ok(self.lock().index.sequence(entity.0))
+        self.lock().index.sequence(entity.0)
     }
 
     /// Appends the events as one batch, all or nothing, durable before this returns.
@@ -313,6 +342,7 @@ impl Journal {
             state = self.rotate(state, bytes as u64)?;
         }
         for batch in batches {
+            state.load(batch)?;
             state.encode(batch);
         }
         if self.mapped {
@@ -322,16 +352,20 @@ impl Journal {
         self.commit_together(state, end)
     }
 
+    /// A reader in this process: what it reads is durable, and following wakes with each commit.
+    pub fn reader(&self) -> Reader {
+        let indexes = Arc::clone(self.lock().index.indexes());
+        Reader::within(&self.dir, Arc::clone(&self.published), indexes)
+    }
+
     /// Events at `from` and after, up to what is durable now.
-    pub fn replay(&self, from: u64) -> Result<crate::reader::Replay> {
-        let limit = self.lock().durable;
-        Reader::open_below(&self.dir, limit)?.replay(from)
+    pub fn replay(&self, from: u64) -> Result<Replay> {
+        self.reader().replay(from)
     }
 
     /// All events kept, up to what is durable now.
-    pub fn replay_kept(&self) -> Result<crate::reader::Replay> {
-        let limit = self.lock().durable;
-        Reader::open_below(&self.dir, limit)?.replay_kept()
+    pub fn replay_kept(&self) -> Result<Replay> {
+        self.reader().replay_kept()
     }
 
     /// Notes a good end in the journal and releases the lock. Dropping does the same and hides failures.
@@ -354,6 +388,7 @@ impl Journal {
                 return Ok(state);
             }
         }
+        state.settle_indexes()?;
         let old = Arc::clone(&state.segment);
         let size = state.spare_size();
         if bytes > size - segment::OVERHEAD {
@@ -386,6 +421,8 @@ impl Journal {
         }
         state.offset = DATA;
         state.spare.prepare();
+        state.index.seal(old.header.index);
+        state.indexer.ask(old.header.index);
         Ok(state)
     }
 }
@@ -400,6 +437,19 @@ impl State {
     /// Log position of the next record.
     pub(crate) fn log_end(&self) -> u64 {
         self.segment.header.log_position(self.offset)
+    }
+
+    /// Forgets what indexes on the medium know by now; makes one if the thread that makes them is far behind.
+    fn settle_indexes(&mut self) -> Result<()> {
+        if let Some(done) = self.indexer.done() {
+            self.index.indexed(done);
+        }
+        while self.index.waiting().count() > MOST_WAITING {
+            let oldest = self.index.waiting().next().unwrap_or(0);
+            self.index.indexes().ensure(oldest)?;
+            self.index.indexed(oldest);
+        }
+        Ok(())
     }
 
     fn spare_size(&self) -> u64 {
@@ -431,7 +481,20 @@ impl State {
         if self.offset + bytes > self.segment.header.events_end() {
             return Ok(Taken::NeedsRoom(bytes));
         }
+        self.load(events)?;
         Ok(Taken::Appended(self.encode(events).appended(false)))
+    }
+
+    /// Has the last sequence of each entity at hand.
+    fn load(&mut self, events: &[Event<'_>]) -> Result<()> {
+        let mut known = None;
+        for event in events {
+            if known != Some(event.entity) {
+                self.index.load(event.entity.0)?;
+                known = Some(event.entity);
+            }
+        }
+        Ok(())
     }
 
     /// Bytes of the batch on the medium, if it is inside all limits.
@@ -470,23 +533,24 @@ impl State {
             return Ok(Some(span));
         }
         let mixed = rest.iter().any(|event| event.entity != first.entity);
-        let wrong = |event: &Event<'_>, expected| {
-            let actual = self.index.sequence(event.entity.0);
-            (actual != expected).then_some(Error::WrongSequence {
+        let at = |event: &Event<'_>, expected| {
+            let actual = self.index.sequence(event.entity.0)?;
+            if actual == expected {
+                return Ok(());
+            }
+            Err(Error::WrongSequence {
                 entity: event.entity,
                 expected,
                 actual,
             })
         };
         match expected {
-            Expected::Any => Ok(None),
-            Expected::Exact(_) if mixed => Err(Error::MixedEntities),
-            Expected::Exact(sequence) => wrong(first, sequence).map_or(Ok(None), Err),
-            Expected::None => events
-                .iter()
-                .find_map(|event| wrong(event, 0))
-                .map_or(Ok(None), Err),
+            Expected::Any => {}
+            Expected::Exact(_) if mixed => return Err(Error::MixedEntities),
+            Expected::Exact(sequence) => at(first, sequence)?,
+            Expected::None => events.iter().try_for_each(|event| at(event, 0))?,
         }
+        Ok(None)
     }
 
     fn duplicate(&self, events: &[Event<'_>]) -> Result<Option<Span>> {
@@ -495,7 +559,7 @@ impl State {
         let mut span = None;
         for event in events.iter().filter(|event| event.idempotency_key != 0) {
             keyed += 1;
-            if let Some(found) = self.index.span(event.entity.0, event.idempotency_key) {
+            if let Some(found) = self.index.span(event.entity.0, event.idempotency_key)? {
                 known += 1;
                 span.get_or_insert(found);
             }
@@ -526,7 +590,9 @@ impl State {
             if n + 1 == events.len() {
                 flags |= FLAG_BATCH_END;
             }
-            sequence = self.index.take_sequence(event.entity.0);
+            let last = self.index.sequence_mut(event.entity.0);
+            *last += 1;
+            sequence = *last;
             keyed |= event.idempotency_key != 0;
             let place = Place {
                 salt: self.salt,
@@ -581,9 +647,15 @@ impl State {
     pub(crate) fn committed(&mut self, log_position: u64, position: u64) -> Result<()> {
         self.durable = log_position;
         self.durable_events = position;
-        self.publisher
-            .publish(log_position)
+        self.publish()
             .map_err(|e| self.poison(&format!("publishing failed: {e}")))
+    }
+
+    /// Tells readers in all processes what is durable.
+    fn publish(&self) -> std::io::Result<()> {
+        self.publisher.publish(self.durable)?;
+        self.published.publish(self.durable);
+        Ok(())
     }
 
     pub(crate) fn next_position(&self) -> u64 {
@@ -615,7 +687,7 @@ impl State {
         }
         self.closed = true;
         self.write_control(CONTROL_CLOSE)?;
-        self.publisher.publish(self.durable)
+        self.publish()
     }
 }
 

@@ -29,10 +29,13 @@ mod commit;
 mod crash_tests;
 mod error;
 mod event;
-#[allow(dead_code, reason = "looked into row by row once indexes are")]
+mod filter;
 mod floor;
+mod follow;
 mod format;
 mod index;
+mod indexer;
+mod indexes;
 mod journal;
 mod listing;
 mod lock;
@@ -40,25 +43,33 @@ mod medium;
 mod mode;
 mod options;
 mod publish;
+mod published;
 mod reader;
 mod recover;
+mod replay;
 mod scan;
 mod sealed;
 mod segment;
+mod segment_index;
+mod select;
 mod spare;
-#[allow(dead_code, reason = "indexes of segments are tables too")]
+mod sync;
 mod table;
 mod upcast;
+mod verify;
 
 pub use error::{Error, Result};
 pub use event::{Appended, EntityId, Event, Expected, IdempotencyKey, OwnedEvent, Recorded};
+pub use follow::{Followed, Follower};
 pub use format::{MAX_EXTENSION, MAX_PAYLOAD};
 pub use journal::Journal;
 pub use mode::{Mode, Probe, probe};
-pub use options::Options;
-pub use reader::{Reader, Replay, Summary};
+pub use options::{Options, Progress};
+pub use reader::{Reader, Summary};
 pub use recover::{Recovery, Torn};
+pub use replay::Replay;
 pub use sealed::SealedSegment;
+pub use select::{Selected, Selection};
 pub use upcast::{Forms, MAX_UPCASTS, RuleError, Upcast, UpcastError, Upcasters};
 
 #[cfg(doctest)]

@@ -1,8 +1,31 @@
 //! How to open a journal. The defaults are right for most: probe the mode, 64 MiB segments, create what is missing.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::mode::Mode;
+
+/// How far reading a segment has come, at an open or in verifying.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Progress {
+    /// The segment being read.
+    pub segment: u64,
+    /// Bytes of it read.
+    pub done: u64,
+    /// Bytes of it in all; the rest may turn out to be empty.
+    pub of: u64,
+}
+
+/// Is called with each step of a long piece of work.
+#[derive(Clone)]
+pub(crate) struct OnProgress(pub(crate) Arc<dyn Fn(Progress) + Send + Sync>);
+
+impl std::fmt::Debug for OnProgress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OnProgress")
+    }
+}
 
 /// Options of [`Journal::open_with`](crate::Journal::open_with).
 #[derive(Clone, Debug)]
@@ -11,7 +34,8 @@ pub struct Options {
     pub(crate) segment_size: u64,
     pub(crate) gather: Duration,
     pub(crate) create: bool,
-    pub(crate) spare_ahead: bool,
+    pub(crate) background: bool,
+    pub(crate) progress: OnProgress,
 }
 
 impl Default for Options {
@@ -21,7 +45,8 @@ impl Default for Options {
             segment_size: 64 << 20,
             gather: Duration::from_micros(200),
             create: true,
-            spare_ahead: true,
+            background: true,
+            progress: OnProgress(Arc::new(|_| {})),
         }
     }
 }
@@ -56,6 +81,15 @@ impl Options {
     #[must_use]
     pub fn gather(self, most: Duration) -> Options {
         Options { gather: most, ..self }
+    }
+
+    /// Is told every few mebibytes how far recovery has come. It reads one segment, whatever the size of the log.
+    #[must_use]
+    pub fn progress(self, each: impl Fn(Progress) + Send + Sync + 'static) -> Options {
+        Options {
+            progress: OnProgress(Arc::new(each)),
+            ..self
+        }
     }
 
     /// Whether to create the directory and the journal if there is none. Default true.

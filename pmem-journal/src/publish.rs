@@ -56,6 +56,13 @@ impl Publisher {
     }
 }
 
+/// When it was last written by a call; every writer does so when it opens the journal.
+pub(crate) fn written(dir: &Path) -> Option<std::time::SystemTime> {
+    std::fs::metadata(dir.join(NAME))
+        .and_then(|meta| meta.modified())
+        .ok()
+}
+
 /// The published position; 0 if there is none.
 pub(crate) fn read(dir: &Path) -> io::Result<u64> {
     let file = match File::open(dir.join(NAME)) {

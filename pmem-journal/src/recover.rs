@@ -18,11 +18,12 @@
 use crate::error::{Error, Result};
 use crate::floor::Floor;
 use crate::format::{self, ALIGN, CONTROL_CLOSE, HEADER, Header as Record, Invalid, padded};
-use crate::index::Index;
 use crate::listing::Listing;
 use crate::medium::{Access, Medium, MediumFile};
+use crate::options::Progress;
 use crate::scan::{Checks, Scanner, Step, Window};
 use crate::segment::{self, DATA, Footer, Header};
+use crate::segment_index::Sealed;
 
 /// What recovery found, for a person or a program.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,17 +67,33 @@ pub(crate) struct Active {
 /// All that a writer needs to go on.
 pub(crate) struct Recovered {
     pub(crate) report: Recovery,
-    pub(crate) last: Option<Header>,
     pub(crate) active: Option<Active>,
     pub(crate) epoch: u32,
     pub(crate) timestamp: u64,
-    pub(crate) index: Index,
-    /// A compacted segment was seen: sequences may rise with gaps.
-    gaps: bool,
+    /// Index of the first segment kept.
+    pub(crate) first: u64,
+    pub(crate) floor: Option<Floor>,
+}
+
+/// Is told of each event while a segment is read.
+pub(crate) trait Learner {
+    /// The next event's header and whole record; an error says why it cannot follow what was learned.
+    fn learn(&mut self, header: &Record, record: &[u8]) -> std::result::Result<(), Invalid>;
+    /// The batch that was being learned turned out to be unfinished.
+    fn forget_batch(&mut self);
+}
+
+/// For those who only want to know where the end is.
+impl Learner for () {
+    fn learn(&mut self, _: &Record, _: &[u8]) -> std::result::Result<(), Invalid> {
+        Ok(())
+    }
+
+    fn forget_batch(&mut self) {}
 }
 
 impl Recovered {
-    fn nothing(segments: usize) -> Recovered {
+    pub(crate) fn nothing(segments: usize) -> Recovered {
         Recovered {
             report: Recovery {
                 events: 0,
@@ -86,21 +103,21 @@ impl Recovered {
                 clean: true,
                 torn: None,
             },
-            last: None,
             active: None,
             epoch: 0,
             timestamp: 0,
-            index: Index::default(),
-            gaps: false,
+            first: 0,
+            floor: None,
         }
     }
 }
 
 /// Makes the last segment durable and says up to which log position it is valid. For readers without a writer.
 pub(crate) fn recover_last(medium: &dyn Medium) -> Result<u64> {
-    let indexes = Listing::read(medium)?.segments;
-    let Some(index) = indexes.last() else { return Ok(0) };
-    let name = segment::name(*index);
+    let Some(index) = Listing::read(medium)?.segments.pop() else {
+        return Ok(0);
+    };
+    let name = segment::name(index);
     let file = medium
         .open(&name, Access::Read)
         .map_err(Error::io("open", &name))?;
@@ -113,71 +130,129 @@ pub(crate) fn recover_last(medium: &dyn Medium) -> Result<u64> {
     }
     let header = Header::read(&*file, &name)?;
     let mut out = Recovered::nothing(1);
-    out.index.partial = true;
-    scan_segment(&*file, &name, header, true, Checks::ALL, &mut out)?;
+    let part = Part {
+        file: &*file,
+        name: &name,
+        header,
+        last: true,
+    };
+    scan_segment(&part, Checks::ALL, &mut out, &mut (), &|_| {})?;
     Ok(out.active.map_or(header.base, |active| active.log_end))
 }
 
-/// Reads the whole journal.
-pub(crate) fn recover(medium: &dyn Medium, checks: Checks) -> Result<Recovered> {
-    let Listing {
-        floor,
-        segments: indexes,
-    } = Listing::read(medium)?;
-    let mut out = Recovered::nothing(indexes.len());
-    let floor = floor.map(|first| Floor::open(medium, first)).transpose()?;
-    if let Some(floor) = &floor {
-        floor.for_each(|entity, sequence| out.index.set_sequence(entity, sequence))?;
+/// Finds where to go on: reads the last segment, and of the others the first one's header and the last but one's ends.
+///
+/// So it takes as long as one segment takes, whatever the size of the log. Damage in older segments is found by who
+/// reads them, or by verifying.
+pub(crate) fn recover(
+    medium: &dyn Medium,
+    checks: Checks,
+    learner: &mut dyn Learner,
+    progress: &dyn Fn(Progress),
+) -> Result<Recovered> {
+    let Listing { floor, segments } = Listing::read(medium)?;
+    let mut out = Recovered::nothing(segments.len());
+    let (Some(first), Some(last)) = (segments.first(), segments.last()) else {
+        return Ok(out);
+    };
+    out.first = *first;
+    out.floor = floor.map(|first| Floor::open(medium, first)).transpose()?;
+    let (name, _, header) = open_segment(medium, *first)?;
+    if let Some(floor) = &out.floor {
+        floor.check(&header)?;
+    } else if header.first_position != 0 || header.base != 0 {
+        return Err(does_not_follow(&name));
     }
-    for (n, index) in indexes.iter().enumerate() {
-        let name = segment::name(*index);
-        let file = medium
-            .open(&name, Access::Read)
-            .map_err(Error::io("open", &name))?;
-        let header = Header::read(&*file, &name)?;
-        follows(&out, &header, &name)?;
-        if n == 0 {
-            out.report.first_position = header.first_position;
-            out.report.next_position = header.first_position;
-            if let Some(floor) = &floor {
-                floor.check(&header)?;
-            }
+    out.report.first_position = header.first_position;
+    out.report.next_position = header.first_position;
+    if last > first {
+        let before = Sealed::open(medium, last - 1)?.ok_or_else(|| Error::Corruption {
+            segment: segment::name(last - 1),
+            offset: 0,
+            cause: "the footer of a sealed segment is not valid".to_owned(),
+        })?;
+        if before.header.journal != header.journal {
+            return Err(does_not_follow(&before.name));
         }
-        out.last = Some(header);
-        scan_segment(&*file, &name, header, n + 1 == indexes.len(), checks, &mut out)?;
+        out.report.next_position = before.footer.next_position;
+        out.epoch = before.footer.epoch;
+        out.timestamp = before.footer.timestamp;
+        out.active = Some(Active {
+            header: before.header,
+            offset: before.footer.end,
+            log_end: before.footer.log_end,
+            sealed: true,
+        });
     }
+    let (name, file, header) = open_segment(medium, *last)?;
+    follows(&out, &header, &name)?;
+    let part = Part {
+        file: &*file,
+        name: &name,
+        header,
+        last: true,
+    };
+    scan_segment(&part, checks, &mut out, learner, progress)?;
     out.report.events = out.report.next_position - out.report.first_position;
     Ok(out)
 }
 
-/// The header must go on exactly where the segment before ended.
-fn follows(before: &Recovered, header: &Header, name: &str) -> Result<()> {
-    let (Some(last), Some(active)) = (&before.last, &before.active) else {
-        return Ok(());
-    };
-    let ok = header.journal == last.journal
-        && header.base == active.log_end
-        && header.first_position == before.report.next_position
-        && header.epoch >= before.epoch;
-    if ok {
-        return Ok(());
-    }
-    let cause = "it does not go on where the segment before ended (another journal's, or an old copy)";
-    Err(Error::Corruption {
-        segment: name.to_owned(),
-        offset: 0,
-        cause: cause.to_owned(),
-    })
+pub(crate) fn open_segment(medium: &dyn Medium, index: u64) -> Result<(String, Box<dyn MediumFile>, Header)> {
+    let name = segment::name(index);
+    let file = medium
+        .open(&name, Access::Read)
+        .map_err(Error::io("open", &name))?;
+    let header = Header::read(&*file, &name)?;
+    Ok((name, file, header))
 }
 
-fn scan_segment(
-    file: &dyn MediumFile,
-    name: &str,
-    header: Header,
-    last: bool,
+pub(crate) fn does_not_follow(name: &str) -> Error {
+    Error::Corruption {
+        segment: name.to_owned(),
+        offset: 0,
+        cause: "it does not go on where the segment before ended (another journal's, or an old copy)"
+            .to_owned(),
+    }
+}
+
+/// The header must go on exactly where the segment before ended.
+pub(crate) fn follows(before: &Recovered, header: &Header, name: &str) -> Result<()> {
+    let Some(last) = &before.active else {
+        return Ok(());
+    };
+    let ok = header.journal == last.header.journal
+        && header.base == last.log_end
+        && header.first_position == before.report.next_position
+        && header.epoch >= before.epoch;
+    if ok { Ok(()) } else { Err(does_not_follow(name)) }
+}
+
+/// A segment to be read from its beginning.
+pub(crate) struct Part<'a> {
+    pub(crate) file: &'a dyn MediumFile,
+    pub(crate) name: &'a str,
+    pub(crate) header: Header,
+    /// No segment follows it.
+    pub(crate) last: bool,
+}
+
+/// Bytes read between two reports of progress.
+const REPORT: u64 = 4 << 20;
+
+/// Reads one segment by the table above, and says in `out` where it ends.
+pub(crate) fn scan_segment(
+    part: &Part<'_>,
     checks: Checks,
     out: &mut Recovered,
+    learner: &mut dyn Learner,
+    progress: &dyn Fn(Progress),
 ) -> Result<()> {
+    let Part {
+        file,
+        name,
+        header,
+        last,
+    } = *part;
     let corrupt = |offset, cause: String| Error::Corruption {
         segment: name.to_owned(),
         offset,
@@ -192,6 +267,7 @@ fn scan_segment(
     }
     let end = footer.map_or(header.data_end(), |footer| footer.end);
     let mut scanner = Scanner::new(&header, end, checks);
+    let mut reported = DATA;
     let mut batch_start = DATA;
     let mut batch_position = header.first_position;
     let stop = loop {
@@ -199,15 +275,21 @@ fn scan_segment(
             batch_start = scanner.offset;
             batch_position = scanner.position;
         }
+        if scanner.offset >= reported + REPORT {
+            reported = scanner.offset;
+            progress(Progress {
+                segment: header.index,
+                done: reported,
+                of: end,
+            });
+        }
         match scanner.step(file).map_err(Error::io("read", name))? {
             Step::Record(record, _) if record.is_control() => {
                 out.report.clean = record.kind == CONTROL_CLOSE;
             }
             Step::Record(record, range) => {
-                let key = record.key(&scanner.bytes()[range.clone()]);
-                out.gaps |= header.compacted;
-                out.index
-                    .learn(&record, key, out.gaps)
+                learner
+                    .learn(&record, &scanner.bytes()[range.clone()])
                     .map_err(|cause| corrupt(scanner.offset - range.len() as u64, cause.to_string()))?;
                 out.timestamp = out.timestamp.max(record.timestamp);
                 out.report.clean = false;
@@ -219,7 +301,7 @@ fn scan_segment(
     };
     let stopped_at = scanner.offset;
     if stop.is_some() && checks.batch {
-        out.index.forget_batch();
+        learner.forget_batch();
     }
     let (offset, mut position) = if checks.batch {
         (batch_start, batch_position)

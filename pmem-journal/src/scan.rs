@@ -6,12 +6,16 @@
 use std::io;
 use std::ops::Range;
 
+use crate::event::Recorded;
 use crate::format::{
     self, CONTROL_EPOCH, FLAG_BATCH_END, FLAG_BATCH_START, HEADER, Header, Invalid, JournalId, padded,
 };
+use crate::medium::read_map::ReadMap;
 use crate::medium::{MediumFile, read_full};
 
 const WINDOW: usize = 256 << 10;
+/// For records that lie far apart.
+const SMALL_WINDOW: usize = 4 << 10;
 
 /// Which checks are made. All of them, except where a test shows what each is for.
 #[derive(Clone, Copy, Debug)]
@@ -33,11 +37,13 @@ impl Checks {
     };
 }
 
-/// A window over a file's bytes.
+/// A window over a file's bytes: a copy of some of them, or of a sealed segment the file itself.
 pub(crate) struct Window {
     buf: Vec<u8>,
     at: u64,
     len: usize,
+    least: usize,
+    mapped: Option<ReadMap>,
 }
 
 impl Window {
@@ -46,15 +52,19 @@ impl Window {
             buf: Vec::new(),
             at: 0,
             len: 0,
+            least: WINDOW,
+            mapped: None,
         }
     }
 
     /// Forgets what was read, so that bytes written since are seen.
     pub(crate) fn clear(&mut self) {
         self.len = 0;
+        self.mapped = None;
     }
 
     /// The index range in [`Window::bytes`] of `offset..offset + len`, or of less at the end of the file.
+    #[inline]
     pub(crate) fn fill(
         &mut self,
         file: &dyn MediumFile,
@@ -64,20 +74,34 @@ impl Window {
     ) -> io::Result<Range<usize>> {
         let len = (len as u64).min(end.saturating_sub(offset)) as usize;
         if offset < self.at || offset + len as u64 > self.at + self.len as u64 {
-            let want = (WINDOW.max(len) as u64).min(end.saturating_sub(offset)) as usize;
-            if self.buf.len() < want {
-                self.buf.resize(want, 0);
-            }
-            self.len = 0;
-            self.at = offset;
-            self.len = read_full(file, offset, &mut self.buf[..want])?;
+            self.read(file, offset, len, end)?;
         }
         let start = (offset - self.at) as usize;
         Ok(start..(start + len).min(self.len).max(start))
     }
 
+    #[cold]
+    fn read(&mut self, file: &dyn MediumFile, offset: u64, len: usize, end: u64) -> io::Result<()> {
+        self.len = 0;
+        if let Some(mapped) = &mut self.mapped {
+            self.at = 0;
+            self.len = mapped.upto((offset + len as u64).min(end))?.len();
+            return Ok(());
+        }
+        let want = (self.least.max(len) as u64).min(end.saturating_sub(offset)) as usize;
+        if self.buf.len() < want {
+            self.buf.resize(want, 0);
+        }
+        self.at = offset;
+        self.len = read_full(file, offset, &mut self.buf[..want])?;
+        Ok(())
+    }
+
     pub(crate) fn bytes(&self) -> &[u8] {
-        &self.buf[..self.len]
+        match &self.mapped {
+            Some(mapped) => &mapped.bytes()[..self.len],
+            None => &self.buf[..self.len],
+        }
     }
 }
 
@@ -105,6 +129,10 @@ pub(crate) struct Scanner {
     /// Position the next event must carry.
     pub(crate) position: u64,
     in_batch: bool,
+    /// The record that the last step moved past.
+    last: Option<(Header, Range<usize>)>,
+    /// The next record says which epoch and position are in force.
+    anywhere: bool,
     /// Of a compacted segment: positions rise with gaps.
     gaps: bool,
     checks: Checks,
@@ -121,9 +149,45 @@ impl Scanner {
             salt: format::salt(&segment.journal, segment.epoch),
             position: segment.first_position,
             in_batch: false,
+            last: None,
+            anywhere: false,
             gaps: segment.compacted,
             checks,
         }
+    }
+
+    /// Begins at a record in the middle of a sealed segment, where an index says that one stands: epoch, position and
+    /// whether a batch is open are taken from the record, and from then on checked as everywhere.
+    pub(crate) fn in_the_middle(segment: &crate::segment::Header, end: u64, offset: u64) -> Scanner {
+        Scanner {
+            offset,
+            anywhere: true,
+            ..Scanner::new(segment, end, Checks::ALL)
+        }
+    }
+
+    /// Reads little at once, for records that lie far apart.
+    pub(crate) fn with_small_window(mut self) -> Scanner {
+        self.window.least = SMALL_WINDOW;
+        self
+    }
+
+    /// Goes on at another record, as [`Scanner::in_the_middle`] begins.
+    pub(crate) fn jump(&mut self, offset: u64) {
+        self.offset = offset;
+        self.anywhere = true;
+    }
+
+    /// Reads the rest of a sealed segment in place, if the medium can map it for reading.
+    pub(crate) fn read_in_place(&mut self, file: &dyn MediumFile) {
+        self.window.clear();
+        self.window.mapped = file.map_for_reading();
+    }
+
+    /// The event that the last step moved past.
+    pub(crate) fn last_event(&self) -> Option<Recorded<'_>> {
+        let (header, range) = self.last.as_ref()?;
+        Some(header.event(self.window.bytes().get(range.clone())?))
     }
 
     /// Goes on in another segment, with the same buffer.
@@ -152,6 +216,7 @@ impl Scanner {
 
     /// The next record; moves past it only if it is valid.
     pub(crate) fn step(&mut self, file: &dyn MediumFile) -> io::Result<Step> {
+        self.last = None;
         if self.offset >= self.end {
             return Ok(Step::End);
         }
@@ -164,6 +229,14 @@ impl Scanner {
             Ok(None) => return Ok(Step::End),
             Err(invalid) => return Ok(Step::Invalid(invalid)),
         };
+        if std::mem::take(&mut self.anywhere) {
+            self.position = header.position;
+            self.in_batch = !header.is_control() && header.flags & FLAG_BATCH_START == 0;
+            if header.epoch != self.epoch {
+                self.epoch = header.epoch;
+                self.salt = format::salt(&self.journal, header.epoch);
+            }
+        }
         let opens = header.is_control() && header.kind == CONTROL_EPOCH && header.epoch > self.epoch;
         if header.epoch != self.epoch && !opens && self.checks.epoch {
             return Ok(Step::Invalid(Invalid::Epoch {
@@ -211,6 +284,7 @@ impl Scanner {
             self.in_batch = header.flags & FLAG_BATCH_END == 0;
         }
         self.offset += padded(header.len) as u64;
+        self.last = Some((header, range.clone()));
         Ok(Step::Record(header, range))
     }
 }

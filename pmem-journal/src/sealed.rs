@@ -2,18 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use crate::error::{Error, Result};
 use crate::floor::{self, Floor};
+use crate::indexes::Indexes;
 use crate::journal::Journal;
 use crate::listing::Listing;
+use crate::medium::Medium;
 use crate::medium::file::FileMedium;
-use crate::medium::{Access, Medium};
 use crate::reader::Reader;
-use crate::scan::{Checks, Scanner, Step};
-use crate::segment::{self, Footer, Header};
+use crate::recover::open_segment;
+use crate::segment;
+use crate::segment_index::Sealed;
 
 /// A segment that is full: its events are durable, and its bytes change no more.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,7 +43,7 @@ impl Reader {
         let medium = FileMedium::new(self.dir());
         let mut sealed = Vec::new();
         for index in Listing::read(&medium)?.segments {
-            let Some((header, footer)) = ends(&medium, index)? else {
+            let Some(Sealed { header, footer, .. }) = Sealed::open(&medium, index)? else {
                 break;
             };
             sealed.push(SealedSegment {
@@ -58,45 +60,37 @@ impl Reader {
     }
 }
 
-/// Header and footer of a segment; `None` if it is not sealed.
-fn ends(medium: &dyn Medium, index: u64) -> Result<Option<(Header, Footer)>> {
-    let name = segment::name(index);
-    let file = medium
-        .open(&name, Access::Read)
-        .map_err(Error::io("open", &name))?;
-    let header = Header::read(&*file, &name)?;
-    let footer = Footer::read(&*file, &header).map_err(Error::io("read", name))?;
-    Ok(footer.map(|footer| (header, footer)))
-}
-
 impl Journal {
     /// Drops the sealed segments whose events are all below `position`, oldest first, and says how many went.
     ///
     /// Entities go on at their sequences; idempotency keys of dropped events are forgotten; reading below answers
     /// [`Error::BelowFirst`]. It is durable before anything is removed, and a crash in between removes the rest at
-    /// the next open. Appending goes on meanwhile. It needs 32 bytes of memory for every entity dropped so far.
+    /// the next open. Appending goes on meanwhile. It needs 64 bytes of memory for every entity dropped so far.
     pub fn drop_segments_below(&self, position: u64) -> Result<u64> {
-        let _one = self
-            .dropping
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let medium = {
+        let _one = self.dropping.lock().unwrap_or_else(PoisonError::into_inner);
+        let (medium, indexes) = {
             let state = self.lock();
             state.refuse_if_poisoned()?;
-            Arc::clone(&state.medium)
+            (Arc::clone(&state.medium), Arc::clone(state.index.indexes()))
         };
-        drop_below(&*medium, position)
+        drop_below(&*medium, &indexes, position, |first, floor| {
+            self.lock().index.dropped(first, floor);
+        })
     }
 }
 
-/// The whole of dropping, on any medium.
-pub(crate) fn drop_below(medium: &dyn Medium, position: u64) -> Result<u64> {
+/// The whole of dropping, on any medium. `settled` is told of the floor before anything below it is removed.
+pub(crate) fn drop_below(
+    medium: &dyn Medium,
+    indexes: &Indexes,
+    position: u64,
+    settled: impl FnOnce(u64, Floor),
+) -> Result<u64> {
     let listing = Listing::read(medium)?;
-    let mut sequences = BTreeMap::new();
     let mut dropped = 0;
     for index in &listing.segments {
-        match ends(medium, *index)? {
-            Some((_, footer)) if footer.next_position <= position => dropped += 1,
+        match Sealed::open(medium, *index)? {
+            Some(segment) if segment.footer.next_position <= position => dropped += 1,
             _ => break,
         }
     }
@@ -105,20 +99,25 @@ pub(crate) fn drop_below(medium: &dyn Medium, position: u64) -> Result<u64> {
     if dropped == 0 {
         return Ok(0);
     }
+    let mut sequences = BTreeMap::new();
     if let Some(first) = listing.floor {
         Floor::open(medium, first)?.for_each(|entity, sequence| {
             sequences.insert(entity, sequence);
         })?;
     }
     for index in &listing.segments[..dropped] {
-        last_sequences(medium, *index, &mut sequences)?;
+        let of_segment = indexes.look(*index, |at| {
+            let mut rows = Vec::new();
+            at.index
+                .for_each_entity(|entity, sequence| rows.push((entity, sequence)))?;
+            Ok(rows)
+        })?;
+        sequences.extend(of_segment);
     }
     let first = listing.segments[dropped];
-    let name = segment::name(first);
-    let file = medium
-        .open(&name, Access::Read)
-        .map_err(Error::io("open", &name))?;
-    floor::store(medium, &Header::read(&*file, &name)?, &sequences)?;
+    let (_, _, header) = open_segment(medium, first)?;
+    floor::store(medium, &header, &sequences)?;
+    settled(first, Floor::open(medium, first)?);
     for name in medium
         .list()
         .map_err(Error::io("list", "the journal's directory"))?
@@ -128,32 +127,4 @@ pub(crate) fn drop_below(medium: &dyn Medium, position: u64) -> Result<u64> {
         }
     }
     Ok(dropped as u64)
-}
-
-fn last_sequences(medium: &dyn Medium, index: u64, sequences: &mut BTreeMap<u128, u64>) -> Result<()> {
-    let name = segment::name(index);
-    let file = medium
-        .open(&name, Access::Read)
-        .map_err(Error::io("open", &name))?;
-    let header = Header::read(&*file, &name)?;
-    let footer = Footer::read(&*file, &header).map_err(Error::io("read", &name))?;
-    let mut scanner = Scanner::new(&header, footer.map_or(0, |footer| footer.end), Checks::ALL);
-    loop {
-        let cause = match scanner.step(&*file).map_err(Error::io("read", &name))? {
-            Step::Record(record, _) => {
-                if !record.is_control() {
-                    sequences.insert(record.entity, record.sequence);
-                }
-                continue;
-            }
-            Step::End if scanner.offset == scanner.end => return Ok(()),
-            Step::End => "nothing is written where something was durable".to_owned(),
-            Step::Invalid(cause) => cause.to_string(),
-        };
-        return Err(Error::Corruption {
-            segment: name,
-            offset: scanner.offset,
-            cause,
-        });
-    }
 }

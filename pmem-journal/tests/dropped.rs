@@ -168,10 +168,24 @@ fn leftovers_of_a_drop_are_removed_and_losses_are_refused() {
     let floor = dir.path().join(format!("{first:016x}.floor"));
     fs::rename(&floor, &aside).unwrap();
     corrupt("the floor is lost");
-    let mut bytes = fs::read(&aside).unwrap();
-    bytes[4096 + 3] ^= 1;
+    let good = fs::read(&aside).unwrap();
+    let mut bytes = good.clone();
+    bytes[3] ^= 1;
     fs::write(&floor, &bytes).unwrap();
     corrupt("the floor is damaged");
+    // Opening does not read its rows; whoever needs one does.
+    bytes = good;
+    bytes[4096 + 3] ^= 1;
+    fs::write(&floor, &bytes).unwrap();
+    assert!(matches!(reader.verify(), Err(Error::Corruption { .. })));
+    let (journal, _) = Journal::open_with(dir.path(), &options()).unwrap();
+    assert!(matches!(
+        journal.sequence(77.into()),
+        Err(Error::Corruption { .. })
+    ));
+    let append = journal.append(&[Event::new(77, 1, b"")], Expected::Any);
+    assert!(matches!(append, Err(Error::Corruption { .. })), "{append:?}");
+    drop(journal);
     fs::rename(&aside, &floor).unwrap();
     assert!(reader.verify().is_ok());
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, fallocate};
 
+use super::read_map::ReadMap;
 use super::{Access, Medium, MediumFile, UNFINISHED};
 
 static ZEROES: [u8; 1 << 16] = [0; 1 << 16];
@@ -125,5 +126,13 @@ impl MediumFile for OrdinaryFile {
 
     fn sync(&self) -> io::Result<()> {
         self.0.sync_data()
+    }
+
+    fn map_for_reading(&self) -> Option<ReadMap> {
+        ReadMap::new(&self.0).ok()
+    }
+
+    fn forget_cached(&self) {
+        let _ = rustix::fs::fadvise(&self.0, 0, None, rustix::fs::Advice::DontNeed);
     }
 }

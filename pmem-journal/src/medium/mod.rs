@@ -11,10 +11,14 @@ pub(crate) mod file;
 mod nt;
 #[allow(unsafe_code)]
 pub(crate) mod pmem;
+#[allow(unsafe_code)]
+pub(crate) mod read_map;
 #[cfg(test)]
 pub(crate) mod sim;
 
 use std::io;
+
+use read_map::ReadMap;
 
 /// How a file is to be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +61,12 @@ pub(crate) trait MediumFile: Send + Sync {
     fn commit(&self) -> io::Result<()>;
     /// Makes everything in the file durable, whoever wrote it.
     fn sync(&self) -> io::Result<()>;
+    /// A mapping to read from without a copy; for sealed segments alone. `None` where there is no such thing.
+    fn map_for_reading(&self) -> Option<ReadMap> {
+        None
+    }
+    /// Has the next reading come from the medium, and not from a page cache that may be older.
+    fn forget_cached(&self) {}
 }
 
 /// Reads as much of `buf` as the file has.

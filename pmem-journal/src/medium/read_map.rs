@@ -1,0 +1,80 @@
+//! A sealed segment mapped for reading, so that its records are lent without a copy.
+//!
+//! Invariants that make the unsafe blocks sound: only sealed segments are mapped, whose bytes nobody writes again (a
+//! segment is replaced by renaming another over it, never in place); the mapping covers exactly the length that the
+//! file had; a page is made present, by a call that answers with an error and not a signal, before it is lent.
+
+use std::fs::File;
+use std::io;
+use std::ptr::NonNull;
+
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
+
+/// Bytes made present at once.
+const AHEAD: usize = 2 << 20;
+
+/// A read-only mapping of a whole file.
+pub(crate) struct ReadMap {
+    base: NonNull<u8>,
+    len: usize,
+    /// Bytes from the start that were made present.
+    present: usize,
+}
+
+// SAFETY: the mapping is read-only memory without thread affinity.
+unsafe impl Send for ReadMap {}
+// SAFETY: as above; `present` changes through `&mut` alone.
+unsafe impl Sync for ReadMap {}
+
+impl ReadMap {
+    pub(crate) fn new(file: &File) -> io::Result<ReadMap> {
+        let len = usize::try_from(file.metadata()?.len()).map_err(|_| io::ErrorKind::FileTooLarge)?;
+        // SAFETY: a fresh mapping at an address of the kernel's choice touches no memory that Rust knows of.
+        let base = unsafe {
+            mmap(
+                std::ptr::null_mut(),
+                len,
+                ProtFlags::READ,
+                MapFlags::SHARED,
+                file,
+                0,
+            )?
+        };
+        let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(ReadMap {
+            base,
+            len,
+            present: 0,
+        })
+    }
+
+    /// The bytes below `end`, or all there are; unreadable media is an error here.
+    pub(crate) fn upto(&mut self, end: u64) -> io::Result<&[u8]> {
+        let end = usize::try_from(end).unwrap_or(usize::MAX).min(self.len);
+        while self.present < end {
+            let more = AHEAD.min(self.len - self.present);
+            // SAFETY: the range lies inside the mapping; making pages present changes no byte. `present` is a
+            // multiple of `AHEAD` and so of the page size.
+            unsafe {
+                let from = self.base.as_ptr().add(self.present);
+                madvise(from.cast(), more, Advice::LinuxPopulateRead)?;
+            }
+            self.present += more;
+        }
+        Ok(self.bytes())
+    }
+
+    /// The bytes made present so far.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        // SAFETY: `present` bytes from `base` are mapped, readable, and of a sealed segment, which nobody writes; the
+        // slice lives no longer than the mapping.
+        unsafe { std::slice::from_raw_parts(self.base.as_ptr(), self.present) }
+    }
+}
+
+impl Drop for ReadMap {
+    fn drop(&mut self) {
+        // SAFETY: the range is exactly what `mmap` gave, and no slice of it outlives `self`.
+        let _ = unsafe { munmap(self.base.as_ptr().cast(), self.len) };
+    }
+}

@@ -1,0 +1,56 @@
+//! The durable position, published to readers in the writer's own process: they sleep until it moves.
+
+use std::time::{Duration, Instant};
+
+use crate::sync::{AtomicU64, AtomicUsize, Condvar, Mutex, Ordering, PoisonError, wait_for};
+
+/// Says up to which log position everything is durable, and wakes those who wait for more.
+#[derive(Debug, Default)]
+pub(crate) struct Published {
+    position: AtomicU64,
+    sleepers: AtomicUsize,
+    lock: Mutex<()>,
+    moved: Condvar,
+}
+
+impl Published {
+    /// `position` and everything below it is durable.
+    pub(crate) fn publish(&self, position: u64) {
+        // The store and the load must not change places, nor must a sleeper's: whoever comes second sees the other.
+        self.position.store(position, Ordering::SeqCst);
+        if self.sleepers.load(Ordering::SeqCst) != 0 {
+            self.wake();
+        }
+    }
+
+    #[cold]
+    fn wake(&self) {
+        // Held for an instant, so that a sleeper is either before its look at the position or asleep.
+        drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner));
+        self.moved.notify_all();
+    }
+
+    pub(crate) fn position(&self) -> u64 {
+        self.position.load(Ordering::SeqCst)
+    }
+
+    /// Waits until the position is beyond `seen`, for `most` at the longest, and says what it is.
+    pub(crate) fn wait_beyond(&self, seen: u64, most: Duration) -> u64 {
+        let deadline = Instant::now().checked_add(most);
+        self.sleepers.fetch_add(1, Ordering::SeqCst);
+        let mut guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        while self.position() <= seen {
+            let left = match deadline {
+                Some(deadline) => deadline.saturating_duration_since(Instant::now()),
+                None => most,
+            };
+            if left.is_zero() {
+                break;
+            }
+            guard = wait_for(&self.moved, guard, left);
+        }
+        drop(guard);
+        self.sleepers.fetch_sub(1, Ordering::SeqCst);
+        self.position()
+    }
+}
