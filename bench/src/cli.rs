@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use crate::floor::journal::{Mode, Shape};
+use crate::instructions::{Part, Way};
 use crate::measure::{Amount, Schedule};
 use crate::tied;
 use crate::wait::Wait;
@@ -44,6 +45,8 @@ pub(crate) enum Command {
     Journal(Journal),
     /// The whole job: commands through mailboxes to event-sourced accounts in another process
     Accounts(Accounts),
+    /// How many instructions a message costs, counted by valgrind and held against limits
+    Instructions(Instructions),
     /// What this machine can do at best: the floors alone
     #[command(subcommand)]
     Floor(Floor),
@@ -53,6 +56,14 @@ pub(crate) enum Command {
     FarHalf {
         #[arg(long)]
         core: Option<usize>,
+    },
+    /// What is counted, under valgrind
+    #[command(name = tied::INSTRUCTIONS_COMMAND, hide = true)]
+    Counted {
+        #[arg(value_enum)]
+        way: Way,
+        #[arg(value_enum)]
+        part: Part,
     },
     /// The process with the accounts
     #[command(name = tied::ACCOUNTS_COMMAND, hide = true)]
@@ -111,6 +122,13 @@ pub(crate) struct Messages {
     /// Bytes of the ring that messages travel in; larger where a message needs it
     #[arg(long, value_name = "BYTES", value_parser = ring_size, default_value = "1MiB")]
     pub(crate) ring: usize,
+}
+
+/// Options of the count of instructions.
+#[derive(Debug, Args)]
+pub(crate) struct Instructions {
+    #[command(flatten)]
+    pub(crate) output: Output,
 }
 
 /// Options of the floors of messages.

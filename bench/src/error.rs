@@ -69,6 +69,18 @@ pub(crate) enum Error {
         output: String,
     },
 
+    #[error("`valgrind` is not installed, and it counts the instructions: apt-get install valgrind")]
+    ValgrindMissing,
+
+    #[error("`valgrind` counted nothing and printed:\n{said}")]
+    Valgrind { said: String },
+
+    #[error(
+        "{over} counts are over their limits: make the path shorter again, or say in bench/src/instructions/limits.rs \
+         what it costs now and in the commit why"
+    )]
+    TooManyInstructions { over: usize },
+
     #[error("{dir}: {what}; give another --dir")]
     JournalDir { dir: PathBuf, what: String },
 

@@ -9,6 +9,7 @@ mod clock;
 mod cores;
 mod error;
 mod floor;
+mod instructions;
 mod machine;
 mod measure;
 mod ours;

@@ -38,6 +38,8 @@ pub(crate) fn run(command: Command) -> Result<(), Error> {
         Command::Throughput(options) => messages(Work::Stream, &options),
         Command::Journal(options) => journal(&options, Sides::Both),
         Command::Accounts(options) => accounts(&options),
+        Command::Instructions(options) => instructions(&options.output),
+        Command::Counted { way, part } => crate::instructions::run_part(way, part),
         Command::Floor(Floor::Tcp(options)) => floors(Transport::Tcp, &options.traffic),
         Command::Floor(Floor::Shm(options)) => floors(Transport::Shm, &options.traffic),
         Command::Floor(Floor::Rdma(options)) => floors(Transport::Rdma, &options.traffic),
@@ -215,6 +217,30 @@ fn accounts(options: &Accounts) -> Result<(), Error> {
     ));
     report.end();
     Ok(())
+}
+
+/// Every line as soon as it is there. An error when one is over its limit.
+fn instructions(output: &Output) -> Result<(), Error> {
+    let mut json = JsonLines::open(output.json.as_deref())?;
+    let to_standard_output = json.to_standard_output();
+    let say = |line: &str| {
+        if to_standard_output {
+            eprintln!("{line}");
+        } else {
+            println!("{line}");
+        }
+    };
+    say(&format!("{:<28}{:>10}{:>10}", "instructions each", "", "limit"));
+    let mut over = 0;
+    crate::instructions::count_all(|count| {
+        over += usize::from(!count.is_within());
+        say(&count.to_string());
+        json.write(&count.subject().measurements(&count.figures(), None))
+    })?;
+    match over {
+        0 => Ok(()),
+        over => Err(Error::TooManyInstructions { over }),
+    }
 }
 
 /// Whether ours is measured too.

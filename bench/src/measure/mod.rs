@@ -57,6 +57,14 @@ pub(crate) enum Metric {
     MegabytesPerSecond,
     #[serde(rename = "cpu_ns_per_message")]
     CpuNsPerMessage,
+    #[serde(rename = "instructions_per_send")]
+    InstructionsPerSend,
+    #[serde(rename = "instructions_per_send_in_batch")]
+    InstructionsPerSendInBatch,
+    #[serde(rename = "instructions_per_receive")]
+    InstructionsPerReceive,
+    #[serde(rename = "instructions_per_look")]
+    InstructionsPerLook,
 }
 
 impl Metric {
@@ -69,6 +77,10 @@ impl Metric {
             Metric::CommandsPerSecond => "commands/s",
             Metric::MegabytesPerSecond => "MB/s",
             Metric::CpuNsPerMessage => "ns",
+            Metric::InstructionsPerSend
+            | Metric::InstructionsPerSendInBatch
+            | Metric::InstructionsPerReceive
+            | Metric::InstructionsPerLook => "instructions",
         }
     }
 }

@@ -1,0 +1,114 @@
+//! How many instructions a message costs on its way out of one node and into another: counted by valgrind's callgrind, so
+//! that neither neighbours nor clocks move the figures, and held against limits that a change must not pass unseen.
+//!
+//! The program runs itself under callgrind once for each figure, and lets it collect inside of one function of
+//! [`work`] alone. Counted is what this process executes; what the kernel does in a system call is not.
+
+mod limits;
+mod work;
+
+use std::fmt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::error::{Error, doing};
+use crate::measure::Figures;
+use crate::report::Subject;
+use crate::tied::INSTRUCTIONS_COMMAND;
+
+use limits::LIMITS;
+pub(crate) use work::{Part, Way, run as run_part};
+
+/// Bytes of a message.
+const SIZE: usize = 64;
+
+/// One count.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Count {
+    way: Way,
+    part: Part,
+    /// Instructions of one message, or of one look.
+    pub(crate) instructions: f64,
+    /// What they may be at most.
+    limit: f64,
+}
+
+impl Count {
+    pub(crate) fn is_within(&self) -> bool {
+        self.instructions <= self.limit
+    }
+
+    pub(crate) fn subject(&self) -> Subject {
+        Subject {
+            bench: "instructions",
+            transport: self.way.name().to_owned(),
+            size: SIZE,
+        }
+    }
+
+    pub(crate) fn figures(&self) -> Figures {
+        Figures::from([(self.part.metric(), self.instructions)])
+    }
+}
+
+/// The line of the report.
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:<28}{:>10.1}{:>10.0}{}",
+            format!("{} {}", self.part.name(), self.way.name()),
+            self.instructions,
+            self.limit,
+            if self.is_within() { "" } else { "   over" }
+        )
+    }
+}
+
+/// Counts everything that has a limit.
+pub(crate) fn count_all(mut each: impl FnMut(&Count) -> Result<(), Error>) -> Result<(), Error> {
+    for &(way, part, limit) in LIMITS {
+        let instructions = count(way, part)?;
+        each(&Count {
+            way,
+            part,
+            instructions,
+            limit,
+        })?;
+    }
+    Ok(())
+}
+
+fn count(way: Way, part: Part) -> Result<f64, Error> {
+    let folder = tempfile::tempdir().map_err(doing("making a temporary folder"))?;
+    let counts = folder.path().join("callgrind");
+    let this = std::env::current_exe().map_err(doing("finding this program"))?;
+    let output = Command::new("valgrind")
+        .args(["--quiet", "--tool=callgrind", "--collect-atstart=no"])
+        .arg(format!("--toggle-collect=*{}*", part.function()))
+        .arg(format!("--callgrind-out-file={}", counts.display()))
+        .arg(this)
+        .args([INSTRUCTIONS_COMMAND, way.name(), part.name()])
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => Error::ValgrindMissing,
+            _ => doing("starting valgrind")(error),
+        })?;
+    let said = || String::from_utf8_lossy(&output.stderr).into_owned();
+    if !output.status.success() {
+        return Err(Error::Valgrind { said: said() });
+    }
+    let total = total(&counts)?.ok_or_else(|| Error::Valgrind { said: said() })?;
+    Ok(total as f64 / work::TIMES as f64)
+}
+
+/// The sum of all instructions collected: the line `totals:`.
+fn total(counts: &Path) -> Result<Option<u64>, Error> {
+    let text = std::fs::read_to_string(counts).map_err(doing("reading the counts of callgrind"))?;
+    let total = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("totals:")?.trim().parse().ok())
+        .next_back();
+    Ok(total.filter(|total| *total > 0))
+}
