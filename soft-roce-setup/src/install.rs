@@ -35,6 +35,7 @@ pub(crate) const PACKAGES: [Package; 17] = [
     ),
     package("ndctl", "persistent memory in the guest"),
     package("e2fsprogs", "the DAX file system"),
+    package("valgrind", "counting the instructions of a message"),
     package("cmake", "building with the feature `verbs`"),
     package("libclang-dev", "building with the feature `verbs`"),
     package("gcc", "building with the feature `verbs`"),

@@ -108,10 +108,11 @@ fn product(keys: &[u64; 2], word: u64) -> u64 {
         .wrapping_mul(keys[1].wrapping_add(upper))
 }
 
-/// The sum over all words of `bytes`, the last one filled up with zeroes.
+/// The sum over all words of `bytes`, the last one filled up with zeroes. As many keys as words, or more.
 #[inline]
 fn products(keys: &[[u64; 2]], bytes: &[u8]) -> u64 {
     let (words, tail) = bytes.as_chunks::<8>();
+    // One word at a time: of several, compilers make vector instructions, which lack this multiplication.
     let sum = keys.iter().zip(words).fold(0u64, |sum, (keys, word)| {
         sum.wrapping_add(product(keys, u64::from_le_bytes(*word)))
     });

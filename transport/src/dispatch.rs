@@ -27,8 +27,13 @@ pub(crate) fn hand_out(
 ) -> Result<bool, String> {
     let mut any = false;
     let mut at = None;
+    receive.left_over = false;
     for lane in [Lane::Control, Lane::Ordinary] {
-        for _ in 0..limit {
+        for handed in 0.. {
+            if handed == limit {
+                receive.left_over = true;
+                break;
+            }
             let Some(frame) = receive.lanes.rings[lane.index()]
                 .peek()
                 .map_err(|error| error.to_string())?
@@ -72,6 +77,7 @@ pub(crate) fn hand_out(
     if !receive.closings.is_empty() {
         peer.tell_watchers(receive);
     }
+    receive.left_over |= handed >= most;
     Ok(any || handed > 0)
 }
 

@@ -46,6 +46,8 @@ pub(crate) struct Driver {
     events: Events,
     listeners: Listeners,
     peers: Vec<Driven>,
+    /// How many of their links poll by system call.
+    polling_by_call: usize,
     by_token: HashMap<usize, usize>,
     next_token: usize,
     version: u64,
@@ -69,6 +71,7 @@ impl Driver {
             events: Events::with_capacity(256),
             listeners,
             peers: Vec::new(),
+            polling_by_call: 0,
             by_token: HashMap::new(),
             next_token: FIRST_PEER,
             version: 0,
@@ -94,7 +97,7 @@ impl Driver {
         if self.passes.is_multiple_of(PASSES_PER_LOOK) {
             self.look_around(node, direct);
         }
-        let ask = self.peers.iter().filter(|driven| !driven.polls_memory).count() > POLLED_DIRECTLY;
+        let ask = self.polling_by_call > POLLED_DIRECTLY;
         if ask {
             self.ask_for_readiness(Some(Duration::ZERO));
         }
@@ -196,6 +199,7 @@ impl Driver {
                 }
             }
         }
+        self.polling_by_call = self.peers.iter().filter(|driven| !driven.polls_memory).count();
     }
 
     fn ask_for_readiness(&mut self, timeout: Option<Duration>) {

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
@@ -227,6 +227,8 @@ pub(crate) struct MailboxShared {
     pub(crate) speaks: Option<Spoken>,
     node: Weak<NodeInner>,
     queue: Mutex<Queue>,
+    /// The queue may hold messages, or is closed. Written under its lock; false when the receiver need not look.
+    stirred: AtomicBool,
     /// Messages in the receiver's hands and not yet taken.
     held: AtomicUsize,
     pub(crate) room: WaitList,
@@ -246,6 +248,7 @@ impl MailboxShared {
             speaks,
             node,
             queue: Mutex::default(),
+            stirred: AtomicBool::new(false),
             held: AtomicUsize::new(0),
             room: WaitList::default(),
             watchers: Watchers::default(),
@@ -348,6 +351,7 @@ impl MailboxShared {
             Payload::Lent(bytes) => queue.batch.bytes.extend(bytes),
             Payload::Whole(bytes) => queue.batch.apart.push_back(bytes),
         }
+        self.stirred.store(true, Ordering::Release);
         let receiver = queue.receiver.take();
         drop(queue);
         if let Some(receiver) = receiver {
@@ -401,6 +405,7 @@ impl MailboxShared {
         let receiver = {
             let mut queue = lock(&self.queue);
             queue.closed = true;
+            self.stirred.store(true, Ordering::Release);
             queue.receiver.take()
         };
         if let Some(receiver) = receiver {
@@ -509,6 +514,12 @@ impl Mailbox {
         self.shared.depth()
     }
 
+    /// Whether `fill` may find a message, or the mailbox closed. Takes no lock.
+    #[inline]
+    fn may_fill(&self) -> bool {
+        self.taken < self.front.entries.len() || self.shared.stirred.load(Ordering::Acquire)
+    }
+
     /// Makes sure that the front holds a message, if there is one; otherwise leaves the waker to be woken.
     fn fill(&mut self, waker: Option<&Waker>) -> Fill {
         if self.taken < self.front.entries.len() {
@@ -521,6 +532,7 @@ impl Mailbox {
             if queue.closed {
                 return Fill::Closed;
             }
+            self.shared.stirred.store(false, Ordering::Relaxed);
             if let Some(waker) = waker {
                 queue.receiver = Some(waker.clone());
             }
@@ -694,24 +706,36 @@ impl Mailbox {
     /// # Errors
     /// [`MailboxClosed`] when the node is closed and everything has been taken.
     pub fn poll(&mut self, mut handle: impl FnMut(Message<'_>)) -> Result<usize, MailboxClosed> {
-        let mut handled = self.drain(&mut handle)?;
-        let node = self.node.clone();
-        if let Some(mut drive) = node.try_drive() {
-            // Nobody else puts a peer's messages into the queue from here on, so lending keeps their order.
-            handled += self.drain(&mut handle)?;
+        let mut handled = 0;
+        loop {
+            if self.may_fill() {
+                match self.drain(&mut handle) {
+                    Ok(drained) => handled += drained,
+                    Err(closed) if handled == 0 => return Err(closed),
+                    Err(_) => return Ok(handled),
+                }
+            }
+            let Some(mut driver) = self.node.try_drive() else {
+                return Ok(handled);
+            };
+            // Nobody else puts a peer's messages into the queue from here on, so lending keeps their order if none is
+            // there.
+            if self.may_fill() {
+                continue;
+            }
             let mut counted = |message: Message<'_>| {
                 handled += 1;
                 handle(message);
             };
-            node.pass(
-                &mut drive,
+            self.node.pass(
+                &mut driver,
                 &mut Some(Direct {
                     mailbox: &self.shared,
                     handle: &mut counted,
                 }),
             );
+            return Ok(handled);
         }
-        Ok(handled)
     }
 
     fn drain(&mut self, handle: &mut impl FnMut(Message<'_>)) -> Result<usize, MailboxClosed> {

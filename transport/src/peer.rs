@@ -241,6 +241,7 @@ impl PeerInner {
                 assembler,
                 tell_large: false,
                 closings: Vec::new(),
+                left_over: false,
                 acknowledged: [0; LANES],
                 credited: [0; LANES],
                 leaving: false,

@@ -103,12 +103,37 @@ fn count(way: Way, part: Part) -> Result<f64, Error> {
     Ok(total as f64 / work::TIMES as f64)
 }
 
-/// The sum of all instructions collected: the line `totals:`.
+/// The sum of all instructions collected; nothing where none were.
 fn total(counts: &Path) -> Result<Option<u64>, Error> {
     let text = std::fs::read_to_string(counts).map_err(doing("reading the counts of callgrind"))?;
-    let total = text
+    Ok(total_in(&text).filter(|total| *total > 0))
+}
+
+fn total_in(counts: &str) -> Option<u64> {
+    counts
         .lines()
         .filter_map(|line| line.strip_prefix("totals:")?.trim().parse().ok())
-        .next_back();
-    Ok(total.filter(|total| *total > 0))
+        .next_back()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_total_counts() {
+        assert_eq!(
+            total_in("events: Ir\nsummary: 3\ntotals: 12\n0 3\ntotals: 15\n"),
+            Some(15)
+        );
+        assert_eq!(total_in("events: Ir\n"), None);
+    }
+
+    #[test]
+    fn every_way_and_part_has_at_most_one_limit() {
+        for (place, (way, part, limit)) in LIMITS.iter().enumerate() {
+            assert!(*limit > 0.0);
+            assert!(!LIMITS[..place].iter().any(|(w, p, _)| (w, p) == (way, part)));
+        }
+    }
 }

@@ -163,7 +163,9 @@ impl Ends for Rings {
     fn counted_receive(&mut self, count: usize) -> usize {
         let mut taken = 0;
         while taken < count {
-            let Ok(Some(frame)) = self.receive.peek() else { break };
+            let Ok(Some(frame)) = self.receive.peek() else {
+                break;
+            };
             taken += usize::from(frame.header.kind == Kind::Message);
             let size = frame.header.size();
             self.receive.consume(size);
@@ -228,9 +230,7 @@ impl Nodes {
             capacity: 2 * TURN as u32,
             ..MailboxOptions::default()
         };
-        let mailbox = far
-            .mailbox("far", options)
-            .map_err(failed("opening a mailbox"))?;
+        let mailbox = far.mailbox("far", options).map_err(failed("opening a mailbox"))?;
         let near = builder("near", near)
             .start()
             .map_err(failed("starting the near node"))?;

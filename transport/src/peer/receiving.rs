@@ -25,6 +25,8 @@ pub(crate) struct Receive {
     pub(crate) tell_large: bool,
     /// Mailboxes of the peer that are closed and whose watchers are not told yet.
     pub(crate) closings: Vec<Closing>,
+    /// The last turn left frames standing that had arrived.
+    pub(crate) left_over: bool,
     pub(super) acknowledged: [Position; LANES],
     /// What the peer has acknowledged, as far as it has been taken over.
     pub(super) credited: [Position; LANES],
@@ -77,8 +79,7 @@ impl PeerInner {
         if self.backlogged.load(Ordering::Relaxed) {
             self.work_off_backlog();
         }
-        let waiting = |receive: &Receive| receive.lanes.rings.iter().any(|ring| !ring.is_empty());
-        if !moved && !waiting(&receive) {
+        if !moved && !receive.left_over {
             return false;
         }
         let handed = self
