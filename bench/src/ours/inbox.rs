@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use transport::{Mailbox, Message};
+use transport::{Address, Mailbox, Message, SendError};
 
 use crate::error::{Error, failed};
-use crate::wait::{Gone, Idle, Next, Wait};
+use crate::wait::{Gone, Idle, Next, STALLED_AFTER, Wait};
 
 /// A sleeper looks this often whether its peer still lives.
 pub(crate) const SLEEP_AT_MOST: Duration = Duration::from_millis(500);
@@ -44,6 +44,15 @@ impl Inbox {
                 return Ok(1);
             }
         }
+    }
+}
+
+/// Sends at once, or bit by bit what is too long for that.
+#[inline]
+pub(crate) fn send(to: &Address, message: &[u8]) -> Result<(), SendError> {
+    match to.try_send(message) {
+        Err(SendError::TooLongAtOnce { .. }) => to.send_timeout(message, None, STALLED_AFTER),
+        sent => sent,
     }
 }
 

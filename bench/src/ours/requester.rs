@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use transport::{Address, Node};
+use transport::{Address, Node, SendError};
 
 use super::Setup;
-use super::inbox::{Inbox, Order, SLEEP_AT_MOST, number};
+use super::inbox::{Inbox, Order, SLEEP_AT_MOST, number, send};
 use super::responder::{END, FAR_MAILBOX, NEAR_MAILBOX};
 use crate::error::{Error, failed};
 use crate::measure::Laps;
@@ -71,9 +71,7 @@ impl Requester {
         laps.start();
         for round_trip in 0..plan.count {
             self.message[..8].copy_from_slice(&round_trip.to_le_bytes());
-            self.far
-                .try_send(&self.message)
-                .map_err(failed("sending a message"))?;
+            send(&self.far, &self.message).map_err(failed("sending a message"))?;
             self.inbox.take(gone, |message| order.see(message.payload))?;
             laps.lap();
         }
@@ -92,6 +90,10 @@ impl Requester {
                 Ok(()) => {}
                 Err(full) if full.is_full() => {
                     send_when_possible(&self.node, &self.far, &self.message, self.inbox.wait, gone)?;
+                }
+                Err(SendError::TooLongAtOnce { .. }) => {
+                    batch.flush();
+                    send(&self.far, &self.message).map_err(failed("sending a message"))?;
                 }
                 Err(error) => return Err(failed("sending a message")(error)),
             }

@@ -3,7 +3,7 @@
 use transport::{Address, Node, SendError};
 
 use super::Setup;
-use super::inbox::{Inbox, Order};
+use super::inbox::{Inbox, Order, send};
 use crate::error::{Error, failed};
 use crate::two_process::{Far, Plan, Work};
 use crate::wait::Gone;
@@ -64,6 +64,8 @@ impl Far for Responder {
             Work::PingPong => {
                 let near = self.near()?.clone();
                 let mut answered: Result<(), SendError> = Ok(());
+                // What can't be answered from where it lies, because that takes waiting.
+                let mut long = Vec::new();
                 let mut end = false;
                 while !end {
                     self.inbox.take(gone, |message| {
@@ -71,11 +73,17 @@ impl Far for Responder {
                             end = true;
                             return;
                         }
-                        if let Err(error) = near.try_send(message.payload) {
-                            answered = Err(error);
+                        match near.try_send(message.payload) {
+                            Ok(()) => {}
+                            Err(SendError::TooLongAtOnce { .. }) => long.extend_from_slice(message.payload),
+                            Err(error) => answered = Err(error),
                         }
                         order.see(message.payload);
                     })?;
+                    if !long.is_empty() {
+                        answered = send(&near, &long);
+                        long.clear();
+                    }
                     if let Err(error) = answered {
                         return Err(failed("answering a message")(error));
                     }
