@@ -19,7 +19,7 @@ const fn package(name: &'static str, purpose: &'static str) -> Package {
 }
 
 /// Debian's and Ubuntu's names.
-pub(crate) const PACKAGES: [Package; 17] = [
+pub(crate) const PACKAGES: [Package; 18] = [
     package("qemu-system-x86", "the guest"),
     package("busybox-static", "the guest's first program"),
     package("kmod", "kernel modules, here and in the guest"),
