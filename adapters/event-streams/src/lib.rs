@@ -1,0 +1,259 @@
+//! Named event streams on a [`Journal`], for async programs: append at an expected place, read from a place on, keep the
+//! latest snapshot of each. What the adapters of event-sourcing frameworks share.
+//!
+//! In memory: for each stream that was read since the start, eight bytes for each of its events.
+//!
+//! A call that waits for a disk is made on one of tokio's blocking threads; where an append is a store and a fence
+//! ([`Mode::Pmem`], [`Mode::Eadr`]) it is made on the spot, because a change of thread takes longer.
+
+mod places;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use pmem_journal::{Appended, EntityId, Error, Event, Expected, Journal, Mode, OwnedEvent, Result};
+
+use places::Places;
+
+/// An event to append: kind, schema version, payload and tags are the caller's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NewEvent {
+    /// The application's number for this type of event.
+    pub kind: u16,
+    /// Version of the payload's schema.
+    pub schema_version: u16,
+    /// The event itself.
+    pub payload: Vec<u8>,
+    /// Labels to read by; each at most 255 bytes.
+    pub tags: Vec<String>,
+}
+
+/// The streams of a journal. Cheap to clone; clones share the journal and what is known of it.
+#[derive(Clone)]
+pub struct Streams {
+    journal: Arc<Journal>,
+    places: Arc<Mutex<Places>>,
+    /// An append takes less time than a change of thread.
+    at_once: bool,
+}
+
+impl Streams {
+    /// The streams of this journal. Others may go on appending to it.
+    pub fn new(journal: Arc<Journal>) -> Streams {
+        Streams {
+            at_once: matches!(journal.mode().mode, Mode::Pmem | Mode::Eadr),
+            places: Arc::new(Mutex::new(Places::new(&journal))),
+            journal,
+        }
+    }
+
+    /// The journal.
+    pub fn journal(&self) -> &Arc<Journal> {
+        &self.journal
+    }
+
+    /// Appends events to a stream, all or none, if it has exactly `length` events now; durable before this returns.
+    ///
+    /// # Errors
+    /// [`Error::WrongSequence`] when the stream has another length; nothing was appended then.
+    pub async fn append(&self, stream: EntityId, length: u64, events: Vec<NewEvent>) -> Result<()> {
+        self.run(move |streams| {
+            if events.is_empty() {
+                let actual = streams.journal.sequence(stream)?;
+                return match actual == length {
+                    true => Ok(()),
+                    false => Err(Error::WrongSequence {
+                        entity: stream,
+                        expected: length,
+                        actual,
+                    }),
+                };
+            }
+            streams
+                .append_now(stream, Expected::Exact(length), &events)
+                .map(drop)
+        })
+        .await
+    }
+
+    /// The events of a stream from its event number `from` on (the first is 0), at most `limit` of them.
+    ///
+    /// # Errors
+    /// [`Error::BelowFirst`], with numbers of this stream, when the journal has dropped some of them; otherwise what
+    /// reading the journal can fail with.
+    pub async fn read(&self, stream: EntityId, from: u64, limit: usize) -> Result<Vec<OwnedEvent>> {
+        self.run(move |streams| {
+            let places = streams.look_up(stream)?.of(stream, from, limit);
+            let places = places.map_err(|first| Error::BelowFirst { asked: from, first })?;
+            streams.read_at(stream, &places)
+        })
+        .await
+    }
+
+    /// Keeps a snapshot of a stream: it is what [`Streams::snapshot`] finds from now on. Durable before this returns.
+    ///
+    /// # Errors
+    /// What appending to the journal can fail with.
+    pub async fn save_snapshot(&self, stream: EntityId, snapshot: NewEvent) -> Result<()> {
+        self.run(move |streams| {
+            streams
+                .append_now(snapshots_of(stream), Expected::Any, &[snapshot])
+                .map(drop)
+        })
+        .await
+    }
+
+    /// The latest snapshot of a stream.
+    ///
+    /// # Errors
+    /// What reading the journal can fail with.
+    pub async fn snapshot(&self, stream: EntityId) -> Result<Option<OwnedEvent>> {
+        self.run(move |streams| {
+            let snapshots = snapshots_of(stream);
+            let last = streams.look_up(snapshots)?.last(snapshots);
+            Ok(streams.read_at(snapshots, last.as_slice())?.pop())
+        })
+        .await
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Streams) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        if self.at_once {
+            return work(self);
+        }
+        let streams = self.clone();
+        match tokio::task::spawn_blocking(move || work(&streams)).await {
+            Ok(done) => done,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The runtime is shutting down: whoever waits is going, too.
+                Err(_) => std::future::pending().await,
+            },
+        }
+    }
+
+    fn append_now(&self, stream: EntityId, expected: Expected, events: &[NewEvent]) -> Result<Appended> {
+        let tags: Vec<Vec<&str>> = events
+            .iter()
+            .map(|event| event.tags.iter().map(String::as_str).collect())
+            .collect();
+        let batch: Vec<Event<'_>> = events
+            .iter()
+            .zip(&tags)
+            .map(|(event, tags)| {
+                Event::new(stream, event.kind, &event.payload)
+                    .schema(event.schema_version)
+                    .tags(tags)
+            })
+            .collect();
+        let appended = self.journal.append(&batch, expected)?;
+        self.lock().note(stream, &appended);
+        Ok(appended)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Places> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn look_up(&self, stream: EntityId) -> Result<MutexGuard<'_, Places>> {
+        let mut places = self.lock();
+        places.look_up(&self.journal, stream)?;
+        Ok(places)
+    }
+
+    /// Reads the events of a stream at these places, in one go from the first to the last.
+    fn read_at(&self, stream: EntityId, places: &[u64]) -> Result<Vec<OwnedEvent>> {
+        let (Some(&first), Some(&last)) = (places.first(), places.last()) else {
+            return Ok(Vec::new());
+        };
+        let mut events = Vec::with_capacity(places.len());
+        let mut replay = self.journal.replay(first)?;
+        while let Some(event) = replay.next_event()? {
+            if event.entity == stream {
+                events.push(event.to_owned());
+            }
+            if event.position >= last {
+                break;
+            }
+        }
+        Ok(events)
+    }
+}
+
+/// The entity that a stream's snapshots are events of: another one, so that the stream's own numbers have no gaps.
+fn snapshots_of(stream: EntityId) -> EntityId {
+    EntityId::named(&format!("snapshots of {stream}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(payload: &str) -> NewEvent {
+        NewEvent {
+            kind: 7,
+            schema_version: 3,
+            payload: payload.into(),
+            tags: vec!["colour".into()],
+        }
+    }
+
+    fn payloads(events: &[OwnedEvent]) -> Vec<&str> {
+        events
+            .iter()
+            .map(|event| std::str::from_utf8(&event.payload).unwrap())
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn events_and_snapshots_are_there_again_after_a_reopen_and_beside_what_others_append() {
+        let dir = tempfile::tempdir().unwrap();
+        let (a, b) = (EntityId::named("a"), EntityId::named("b"));
+        {
+            let (journal, _) = Journal::open(dir.path()).unwrap();
+            let streams = Streams::new(Arc::new(journal));
+            streams
+                .append(a, 0, vec![event("a0"), event("a1")])
+                .await
+                .unwrap();
+            streams.append(b, 0, vec![event("b0")]).await.unwrap();
+            streams.save_snapshot(a, event("old")).await.unwrap();
+            streams.save_snapshot(a, event("new")).await.unwrap();
+            // Somebody else, with the same journal.
+            streams
+                .journal()
+                .append(&[Event::new(a, 1, b"a2")], Expected::Exact(2))
+                .unwrap();
+            streams.append(a, 3, vec![event("a3")]).await.unwrap();
+            let all = streams.read(a, 0, 100).await.unwrap();
+            assert_eq!(payloads(&all), ["a0", "a1", "a2", "a3"]);
+            assert_eq!((all[0].kind, all[0].schema_version), (7, 3));
+            assert_eq!(all[0].tags, ["colour"]);
+        }
+        let (journal, _) = Journal::open(dir.path()).unwrap();
+        let streams = Streams::new(Arc::new(journal));
+        assert_eq!(payloads(&streams.read(a, 1, 2).await.unwrap()), ["a1", "a2"]);
+        assert_eq!(payloads(&streams.read(a, 4, 2).await.unwrap()), [""; 0]);
+        assert_eq!(streams.snapshot(a).await.unwrap().unwrap().payload, b"new");
+        assert!(streams.snapshot(b).await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn an_append_elsewhere_than_at_the_end_is_refused_and_so_is_an_empty_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let (journal, _) = Journal::open(dir.path()).unwrap();
+        let streams = Streams::new(Arc::new(journal));
+        let a = EntityId::named("a");
+        streams.append(a, 0, vec![event("a0")]).await.unwrap();
+        for (length, events) in [(0, vec![event("x")]), (2, vec![event("x")]), (2, vec![])] {
+            let refused = streams.append(a, length, events).await;
+            assert!(
+                matches!(refused, Err(Error::WrongSequence { actual: 1, .. })),
+                "{refused:?}"
+            );
+        }
+        streams.append(a, 1, vec![]).await.unwrap();
+        assert_eq!(payloads(&streams.read(a, 0, 9).await.unwrap()), ["a0"]);
+    }
+}
