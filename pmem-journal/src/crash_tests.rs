@@ -59,17 +59,18 @@ impl Model {
 }
 
 #[derive(Clone, Copy)]
-struct Suite {
-    kind: Kind,
-    omit: Option<Site>,
-    checks: Checks,
-    images: usize,
+pub(crate) struct Suite {
+    pub(crate) kind: Kind,
+    pub(crate) omit: Option<Site>,
+    pub(crate) checks: Checks,
+    pub(crate) images: usize,
 }
 
-fn open(suite: Suite, medium: &SimMedium) -> crate::Result<Journal> {
+pub(crate) fn open(suite: Suite, medium: &SimMedium) -> crate::Result<Journal> {
     let options = Options {
         segment_size: 8192,
         background: false,
+        reserve: 0,
         ..Options::default()
     };
     let probe = Probe {
@@ -297,7 +298,7 @@ fn run_damage(suite: Suite) -> Result<(), String> {
     check(suite, &misdirected.reborn(u64::MAX), &model).map(drop)
 }
 
-fn suite(kind: Kind) -> Suite {
+pub(crate) fn suite(kind: Kind) -> Suite {
     Suite {
         kind,
         omit: None,

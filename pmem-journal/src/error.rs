@@ -178,6 +178,64 @@ pub enum Error {
         /// Position of the oldest event kept.
         first: u64,
     },
+    /// The snapshot is of an event that is not durable, or not there. Take it again from what the journal holds.
+    #[error(
+        "a snapshot of entity {entity} at sequence {sequence}, position {position} is ahead of the journal, where the \
+         entity is at {actual} and everything below position {end} is durable: take it from events that were read"
+    )]
+    SnapshotAhead {
+        /// The entity.
+        entity: EntityId,
+        /// Sequence the snapshot claims (0 is no event's).
+        sequence: u64,
+        /// Position the snapshot claims.
+        position: u64,
+        /// The entity's last sequence.
+        actual: u64,
+        /// Position below which everything is durable.
+        end: u64,
+    },
+    /// The snapshot's payload is too large.
+    #[error(
+        "a snapshot of {len} bytes exceeds the limit of {max}: store the bulk elsewhere and its address here"
+    )]
+    SnapshotTooLarge {
+        /// Bytes of the payload.
+        len: u64,
+        /// The limit.
+        max: u64,
+    },
+    /// The number of snapshots to keep is out of range.
+    #[error("{given} snapshots of an entity cannot be kept: choose 1 to {max}")]
+    BadKeep {
+        /// What was asked for.
+        given: usize,
+        /// Largest.
+        max: usize,
+    },
+    /// Events of the entity were dropped, and no usable snapshot covers them. Restore one from a backup.
+    #[error(
+        "events of entity {entity} from sequence {expected} to before {found} were dropped and no usable snapshot \
+         covers them ({refused} could not be used): restore a snapshot or the journal from a backup"
+    )]
+    HistoryLost {
+        /// The entity.
+        entity: EntityId,
+        /// Sequence of the first event missing.
+        expected: u64,
+        /// Sequence of the next event kept.
+        found: u64,
+        /// Snapshots of the entity that could not be used.
+        refused: usize,
+    },
+    /// No room to write a file. Nothing was lost: free some space and retry.
+    #[error("no space for the {bytes} bytes of {path}: free some and retry, nothing was lost")]
+    NoRoom {
+        /// The file.
+        path: PathBuf,
+        /// Its bytes.
+        bytes: u64,
+    },
     /// An event cannot be given in its newest form.
     #[error(transparent)]
     Upcast(#[from] UpcastError),
@@ -194,6 +252,17 @@ pub enum Error {
 }
 
 impl Error {
+    /// Why a new file of this many bytes could not be written.
+    pub(crate) fn writing(path: impl Into<PathBuf>, bytes: u64) -> impl FnOnce(io::Error) -> Error {
+        move |source| match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::NoRoom {
+                path: path.into(),
+                bytes,
+            },
+            _ => Error::io("write", path)(source),
+        }
+    }
+
     pub(crate) fn io(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Error {
         move |source| Error::Io {
             doing,

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
 use crate::medium::{Access, Medium};
+use crate::reserve;
 use crate::segment::{self, Header};
 use crate::segment_index;
 use crate::table::{Builder, Identity, Kind, Table, TableError};
@@ -106,10 +107,10 @@ pub(crate) fn store(medium: &dyn Medium, first: &Header, sequences: &BTreeMap<u1
             .map(|(entity, sequence)| encode(*entity, *sequence)),
     );
     let name = name(first.index);
-    medium
-        .store(&name, &table.finish())
+    let bytes = table.finish();
+    reserve::store(medium, &name, &bytes)
         .and_then(|()| medium.sync_dir())
-        .map_err(Error::io("write", name))
+        .map_err(Error::writing(name, bytes.len() as u64))
 }
 
 /// Whether the file belongs to what a floor made superfluous: segments below it, their indexes, older floors.

@@ -30,9 +30,11 @@ use crate::published::Published;
 use crate::reader::Reader;
 use crate::recover::{Recovery, recover};
 use crate::replay::Replay;
+use crate::reserve;
 use crate::scan::Checks;
 use crate::segment::{self, DATA, Footer, Header, SPARE};
 use crate::segment_index;
+use crate::snapshot;
 use crate::spare::SpareMaker;
 
 /// Sealed segments whose entities and keys may be kept in memory because they have no index yet.
@@ -47,8 +49,12 @@ pub struct Journal {
     pub(crate) state: Mutex<State>,
     pub(crate) changed: Condvar,
     published: Arc<Published>,
+    /// Bytes to hold in reserve.
+    pub(crate) reserve: u64,
     /// Held while segments are dropped.
     pub(crate) dropping: Mutex<()>,
+    /// Held while snapshots are saved.
+    pub(crate) saving: Mutex<()>,
 }
 
 /// What the lock protects.
@@ -153,7 +159,9 @@ impl Journal {
     ) -> Result<(Journal, Recovery)> {
         let mut learned = Learned::default();
         let recovered = recover(&*medium, checks, &mut learned, &*options.progress.0)?;
-        remove_leftovers(&*medium).map_err(Error::io("remove what a crash left in", dir))?;
+        remove_leftovers(&*medium)
+            .and_then(|()| snapshot::remove_leftovers(&*medium))
+            .map_err(Error::io("remove what a crash left in", dir))?;
         let names = medium.list().map_err(Error::io("list", dir))?;
         let mut spare = SpareMaker::new(Arc::clone(&medium), options.segment_size, options.background)
             .map_err(Error::io("start a thread for", dir))?;
@@ -273,8 +281,11 @@ impl Journal {
             state: Mutex::new(state),
             changed: Condvar::new(),
             published,
+            reserve: options.reserve,
             dropping: Mutex::new(()),
+            saving: Mutex::new(()),
         };
+        journal.refill_reserve();
         Ok((journal, recovered.report))
     }
 
@@ -366,6 +377,17 @@ impl Journal {
     /// All events kept, up to what is durable now.
     pub fn replay_kept(&self) -> Result<Replay> {
         self.reader().replay_kept()
+    }
+
+    /// Bytes that are set aside for a full disk now: less than [`Options::reserve`] where there is no room for more.
+    pub fn reserved(&self) -> u64 {
+        reserve::held(&*self.lock().medium)
+    }
+
+    /// A full disk, which the reserve is for, is no reason to fail.
+    pub(crate) fn refill_reserve(&self) {
+        let medium = Arc::clone(&self.lock().medium);
+        let _ = reserve::refill(&*medium, self.reserve);
     }
 
     /// Notes a good end in the journal and releases the lock. Dropping does the same and hides failures.
@@ -662,6 +684,10 @@ impl State {
         self.next_position
     }
 
+    pub(crate) fn durable_events(&self) -> u64 {
+        self.durable_events
+    }
+
     fn write_control(&mut self, kind: u16) -> std::io::Result<()> {
         let place = Place {
             salt: self.salt,
@@ -752,7 +778,7 @@ fn remove_leftovers(medium: &dyn Medium) -> std::io::Result<()> {
         *name == SPARE
             || name
                 .strip_suffix(UNFINISHED)
-                .is_some_and(|name| floor::index_of(name).is_some())
+                .is_some_and(|name| floor::index_of(name).is_some() || name == reserve::NAME)
     };
     for name in names.iter().filter(unfinished).chain(below) {
         medium.remove(name)?;

@@ -36,6 +36,7 @@ pub struct Options {
     pub(crate) create: bool,
     pub(crate) background: bool,
     pub(crate) progress: OnProgress,
+    pub(crate) reserve: u64,
 }
 
 impl Default for Options {
@@ -47,6 +48,7 @@ impl Default for Options {
             create: true,
             background: true,
             progress: OnProgress(Arc::new(|_| {})),
+            reserve: 1 << 20,
         }
     }
 }
@@ -96,5 +98,16 @@ impl Options {
     #[must_use]
     pub fn create(self, create: bool) -> Options {
         Options { create, ..self }
+    }
+
+    /// Bytes kept in the file `reserve`, so that on a full disk segments can still be dropped (32 bytes for every
+    /// entity in what is dropped), compacted (the bytes that are kept of a segment) and snapshots saved. At most 1 GiB;
+    /// 0 for none. Default 1 MiB.
+    #[must_use]
+    pub fn reserve(self, bytes: u64) -> Options {
+        Options {
+            reserve: bytes.min(crate::reserve::MAX),
+            ..self
+        }
     }
 }

@@ -73,9 +73,11 @@ impl Journal {
             state.refuse_if_poisoned()?;
             (Arc::clone(&state.medium), Arc::clone(state.index.indexes()))
         };
-        drop_below(&*medium, &indexes, position, |first, floor| {
+        let dropped = drop_below(&*medium, &indexes, position, |first, floor| {
             self.lock().index.dropped(first, floor);
-        })
+        });
+        self.refill_reserve();
+        dropped
     }
 }
 

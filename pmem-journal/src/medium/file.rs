@@ -100,8 +100,34 @@ impl Medium for FileMedium {
             .inspect_err(|_| drop(fs::remove_file(&unfinished)))
     }
 
+    fn store_over(&self, from: &str, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let unfinished = self.dir.join(format!("{name}{UNFINISHED}"));
+        fs::rename(self.dir.join(from), &unfinished)?;
+        let written = OpenOptions::new().write(true).open(&unfinished).and_then(|file| {
+            // Its blocks are written over where they are; only then does it give up the rest.
+            file.write_all_at(bytes, 0)?;
+            file.set_len(bytes.len() as u64)?;
+            file.sync_all()
+        });
+        written
+            .and_then(|()| fs::rename(&unfinished, self.dir.join(name)))
+            .inspect_err(|_| drop(fs::remove_file(&unfinished)))
+    }
+
     fn sync_dir(&self) -> io::Result<()> {
         File::open(&self.dir)?.sync_all()
+    }
+
+    fn directory(&self, name: &str) -> Box<dyn Medium> {
+        Box::new(FileMedium::new(&self.dir.join(name)))
+    }
+
+    fn make_directory(&self, name: &str) -> io::Result<()> {
+        match fs::create_dir(self.dir.join(name)) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(e) => Err(e),
+            Ok(()) => self.sync_dir(),
+        }
     }
 }
 

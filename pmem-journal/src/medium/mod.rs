@@ -42,8 +42,15 @@ pub(crate) trait Medium: Send + Sync {
     /// Writes a file of these bytes, durable before it gets its name, in place of any of that name. The name is not
     /// durable yet.
     fn store(&self, name: &str, bytes: &[u8]) -> io::Result<()>;
+    /// As [`Medium::store`], in the space that the file `from` holds and as it gives up: for a full disk. `from` is at
+    /// least as long, and is gone whatever the outcome.
+    fn store_over(&self, from: &str, name: &str, bytes: &[u8]) -> io::Result<()>;
     /// Makes names durable.
     fn sync_dir(&self) -> io::Result<()>;
+    /// A directory in this one. A name here, with a slash, is the same file as the name there.
+    fn directory(&self, name: &str) -> Box<dyn Medium>;
+    /// Makes that directory if it is missing, durably.
+    fn make_directory(&self, name: &str) -> io::Result<()>;
 }
 
 /// Ending of a name that a file has until it is whole.

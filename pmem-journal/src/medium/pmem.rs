@@ -77,8 +77,21 @@ impl Medium for PmemMedium {
         self.files.store(name, bytes)
     }
 
+    fn store_over(&self, from: &str, name: &str, bytes: &[u8]) -> io::Result<()> {
+        self.files.store_over(from, name, bytes)
+    }
+
     fn sync_dir(&self) -> io::Result<()> {
         self.files.sync_dir()
+    }
+
+    /// Nothing in it is mapped.
+    fn directory(&self, name: &str) -> Box<dyn Medium> {
+        self.files.directory(name)
+    }
+
+    fn make_directory(&self, name: &str) -> io::Result<()> {
+        self.files.make_directory(name)
     }
 }
 

@@ -51,6 +51,9 @@ pub(crate) enum Site {
     SyncOfNames,
     SyncOfNamesAtOpen,
     SyncOfFloorName,
+    /// Of a snapshot, before it gets its name.
+    SyncOfSnapshot,
+    SyncOfSnapshotName,
 }
 
 #[derive(Clone)]
@@ -64,6 +67,8 @@ struct Write {
 struct SimFile {
     durable: Vec<u8>,
     pending: Vec<Write>,
+    /// It was cut to this length, and no sync has made that durable.
+    cut: Option<usize>,
 }
 
 impl SimFile {
@@ -72,7 +77,14 @@ impl SimFile {
         for write in &self.pending {
             bytes[write.offset as usize..][..write.bytes.len()].copy_from_slice(&write.bytes);
         }
+        bytes.truncate(self.cut.unwrap_or(usize::MAX));
         bytes
+    }
+
+    /// A sync: everything, its length included.
+    fn sync(&mut self) {
+        self.settle(|_| true);
+        self.durable.truncate(self.cut.take().unwrap_or(usize::MAX));
     }
 
     fn settle(&mut self, which: impl Fn(&Write) -> bool) {
@@ -87,6 +99,16 @@ enum Naming {
     Name(String, usize),
     Rename(String, String, usize),
     Remove(String),
+}
+
+impl Naming {
+    /// The directory whose sync makes it durable.
+    fn directory(&self) -> &str {
+        let name = match self {
+            Naming::Name(name, _) | Naming::Remove(name) | Naming::Rename(_, name, _) => name,
+        };
+        name.rsplit_once('/').map_or("", |(directory, _)| directory)
+    }
 }
 
 fn apply(names: &mut BTreeMap<String, usize>, naming: &Naming) {
@@ -136,7 +158,10 @@ impl Disk {
         disk.life += 1;
         disk.ops = 0;
         disk.crash_at = crash_at;
-        SimMedium(Arc::new(Mutex::new(disk)))
+        SimMedium {
+            disk: Arc::new(Mutex::new(disk)),
+            directory: String::new(),
+        }
     }
 
     pub(crate) fn ops(&self) -> u64 {
@@ -273,7 +298,7 @@ impl Disk {
         let mut disk = self.clone();
         let size = self.kind.unit();
         for (unit, versions) in units.iter().zip(choice) {
-            let SimFile { durable, pending } = &mut disk.files[unit.file];
+            let SimFile { durable, pending, .. } = &mut disk.files[unit.file];
             let covers = |w: &&Write| w.offset < unit.at + size && unit.at < w.offset + w.bytes.len() as u64;
             for write in pending.iter().filter(covers).take(*versions) {
                 let from = unit.at.max(write.offset);
@@ -285,6 +310,14 @@ impl Disk {
         }
         for file in &mut disk.files {
             file.pending.clear();
+            // Two files' lengths are as independent as their bytes: the choice of names stands in for a coin.
+            if let Some(len) = file
+                .cut
+                .take()
+                .filter(|_| names.first().is_some_and(|kept| *kept))
+            {
+                file.durable.truncate(len);
+            }
         }
         for (naming, _) in disk.pending_names.drain(..).zip(names).filter(|(_, kept)| **kept) {
             apply(&mut disk.names, &naming);
@@ -322,7 +355,11 @@ struct Unit {
 }
 
 #[derive(Clone)]
-pub(crate) struct SimMedium(Arc<Mutex<Disk>>);
+pub(crate) struct SimMedium {
+    disk: Arc<Mutex<Disk>>,
+    /// Names are those of this directory.
+    directory: String,
+}
 
 impl SimMedium {
     pub(crate) fn disk(&self) -> Disk {
@@ -330,7 +367,28 @@ impl SimMedium {
     }
 
     fn lock(&self) -> MutexGuard<'_, Disk> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.disk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn full(&self, name: &str) -> String {
+        match self.directory.as_str() {
+            "" => name.to_owned(),
+            directory => format!("{directory}/{name}"),
+        }
+    }
+
+    fn sync_of_stored(&self, file: usize, name: &str) -> io::Result<()> {
+        let mut disk = self.lock();
+        disk.step()?;
+        let site = if name.ends_with(".snap") {
+            Site::SyncOfSnapshot
+        } else {
+            Site::SyncOfTable
+        };
+        if !disk.note(site) {
+            disk.files[file].sync();
+        }
+        Ok(())
     }
 
     fn file(&self, file: usize) -> Box<dyn MediumFile> {
@@ -343,7 +401,12 @@ impl SimMedium {
 
 impl Medium for SimMedium {
     fn list(&self) -> io::Result<Vec<String>> {
-        Ok(self.lock().visible_names().into_keys().collect())
+        let names = self.lock().visible_names().into_keys();
+        let own = |name: String| {
+            let (directory, name) = name.rsplit_once('/').unwrap_or(("", &name));
+            (directory == self.directory).then(|| name.to_owned())
+        };
+        Ok(names.filter_map(own).collect())
     }
 
     fn create(&self, name: &str, len: u64) -> io::Result<Box<dyn MediumFile>> {
@@ -351,15 +414,15 @@ impl Medium for SimMedium {
         disk.step()?;
         disk.files.push(SimFile {
             durable: vec![0; len as usize],
-            pending: Vec::new(),
+            ..SimFile::default()
         });
         let file = disk.files.len() - 1;
-        disk.pending_names.push(Naming::Name(name.to_owned(), file));
+        disk.pending_names.push(Naming::Name(self.full(name), file));
         Ok(self.file(file))
     }
 
     fn open(&self, name: &str, _access: Access) -> io::Result<Box<dyn MediumFile>> {
-        let file = self.lock().visible_names().get(name).copied();
+        let file = self.lock().visible_names().get(&self.full(name)).copied();
         file.map(|file| self.file(file))
             .ok_or_else(|| io::ErrorKind::NotFound.into())
     }
@@ -367,53 +430,75 @@ impl Medium for SimMedium {
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut disk = self.lock();
         disk.step()?;
-        let file = disk.visible_names().get(from).copied();
+        let (from, to) = (self.full(from), self.full(to));
+        let file = disk.visible_names().get(&from).copied();
         let file = file.ok_or(io::ErrorKind::NotFound)?;
-        disk.pending_names
-            .push(Naming::Rename(from.to_owned(), to.to_owned(), file));
+        disk.pending_names.push(Naming::Rename(from, to, file));
         Ok(())
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut disk = self.lock();
         disk.step()?;
-        disk.pending_names.push(Naming::Remove(name.to_owned()));
+        disk.pending_names.push(Naming::Remove(self.full(name)));
         Ok(())
     }
 
     fn store(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let unfinished = format!("{name}{UNFINISHED}");
-        let file = self.create(&unfinished, bytes.len() as u64)?;
-        file.write_at(0, bytes)?;
-        let mut disk = self.lock();
-        disk.step()?;
-        let site = Site::SyncOfTable;
-        if !disk.note(site) {
-            let file = disk.files.len() - 1;
-            disk.files[file].settle(|_| true);
-        }
-        drop(disk);
+        self.create(&unfinished, bytes.len() as u64)?.write_at(0, bytes)?;
+        let file = self.lock().visible_names()[&self.full(&unfinished)];
+        self.sync_of_stored(file, name)?;
+        self.rename(&unfinished, name)
+    }
+
+    fn store_over(&self, from: &str, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let unfinished = format!("{name}{UNFINISHED}");
+        self.rename(from, &unfinished)?;
+        self.open(&unfinished, Access::Write)?.write_at(0, bytes)?;
+        let file = {
+            let mut disk = self.lock();
+            disk.step()?;
+            let file = disk.visible_names()[&self.full(&unfinished)];
+            disk.files[file].cut = Some(bytes.len());
+            file
+        };
+        self.sync_of_stored(file, name)?;
         self.rename(&unfinished, name)
     }
 
     fn sync_dir(&self) -> io::Result<()> {
         let mut disk = self.lock();
         disk.step()?;
+        let (own, others): (Vec<_>, Vec<_>) = std::mem::take(&mut disk.pending_names)
+            .into_iter()
+            .partition(|naming| naming.directory() == self.directory);
         // An open syncs names before it makes any; its own renames come at least three operations later.
-        let site = match disk.pending_names.last() {
+        let site = match own.last() {
+            Some(Naming::Rename(_, to, _)) if to.ends_with(".snap") => Site::SyncOfSnapshotName,
             Some(Naming::Rename(_, to, _)) if disk.ops > 3 && floor::index_of(to).is_some() => {
                 Site::SyncOfFloorName
             }
             Some(Naming::Rename(..)) if disk.ops > 3 => Site::SyncOfNames,
             _ => Site::SyncOfNamesAtOpen,
         };
-        if !disk.note(site) {
-            let mut names = std::mem::take(&mut disk.names);
-            disk.pending_names
-                .drain(..)
-                .for_each(|naming| apply(&mut names, &naming));
-            disk.names = names;
+        if disk.note(site) {
+            disk.pending_names = own.into_iter().chain(others).collect();
+        } else {
+            disk.pending_names = others;
+            own.iter().for_each(|naming| apply(&mut disk.names, naming));
         }
+        Ok(())
+    }
+
+    fn directory(&self, name: &str) -> Box<dyn Medium> {
+        Box::new(SimMedium {
+            directory: self.full(name),
+            ..self.clone()
+        })
+    }
+
+    fn make_directory(&self, _name: &str) -> io::Result<()> {
         Ok(())
     }
 }
@@ -425,7 +510,9 @@ struct SimHandle {
 
 impl MediumFile for SimHandle {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.medium.lock().files[self.file].durable.len() as u64)
+        let disk = self.medium.lock();
+        let file = &disk.files[self.file];
+        Ok(file.cut.unwrap_or(file.durable.len()) as u64)
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
@@ -481,7 +568,7 @@ impl MediumFile for SimHandle {
         let mut disk = self.medium.lock();
         disk.step()?;
         if !disk.note(Site::SyncOfFile) {
-            disk.files[self.file].settle(|_| true);
+            disk.files[self.file].sync();
         }
         Ok(())
     }
