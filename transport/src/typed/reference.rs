@@ -32,6 +32,13 @@ impl<M> Reference<M> {
     }
 }
 
+/// A reference that speaks `M`, if the mailbox does: that is checked where it is resolved.
+impl<M> From<crate::Reference> for Reference<M> {
+    fn from(raw: crate::Reference) -> Reference<M> {
+        Reference::new(raw)
+    }
+}
+
 impl<M> Clone for Reference<M> {
     fn clone(&self) -> Reference<M> {
         Reference::new(self.raw.clone())

@@ -1,0 +1,19 @@
+#![doc = include_str!("../README.md")]
+
+mod courier;
+mod doubts;
+mod error;
+mod hand_over;
+mod home;
+mod inbox;
+mod outbox;
+mod record;
+mod service;
+mod stand_in;
+mod wire;
+
+pub use error::{Error, HandOverError};
+pub use home::Home;
+pub use inbox::{Delivery, Inbox};
+pub use outbox::{Outbox, OutboxOptions, Status, Trouble};
+pub use record::KIND;

@@ -1,0 +1,350 @@
+//! A mailbox goes back and forth between two processes while a third keeps sending to it; then also while either is killed.
+//! At the end the two journals together are held against what was sent: every message once, in order, at one owner.
+//!
+//! `HAND_OVERS` and `HAND_OVER_KILLS` say how often; few by default.
+
+mod program;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use durable_mailbox::{HandOverError, Home, Inbox, Outbox, OutboxOptions};
+use pmem_journal::{EntityId, Event, Reader};
+use program::{PATIENCE, Process, Random, free_address, journal, node, obey_lines, role, times};
+use transport::{MailboxOptions, Reference};
+
+const EFFECT: u16 = 1;
+const THIS: &str = "a_process_in_its_role";
+
+#[test]
+fn a_process_in_its_role() {
+    let Some(role) = role() else { return };
+    match &role.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["sender", dir, address] => send(Path::new(dir), address),
+        ["home", name, dir, address, other, other_address, create] => {
+            let other = Reference {
+                node: (*other).into(),
+                addresses: vec![(*other_address).into()],
+                mailbox: "durable-mailbox home".into(),
+            };
+            live(name, Path::new(dir), address, &other, *create == "create");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn send(dir: &Path, address: &str) {
+    let destination = Reference {
+        node: "a".into(),
+        addresses: vec![address.into()],
+        mailbox: "numbers".into(),
+    };
+    let options = OutboxOptions {
+        window: 200,
+        answer_within: Duration::from_millis(500),
+        ..OutboxOptions::default()
+    };
+    let outbox = Outbox::open(
+        node("sender", None),
+        journal(dir),
+        "numbers",
+        destination,
+        options,
+    )
+    .unwrap();
+    let (stop, stopped) = channel();
+    obey_lines(move |_| {
+        let _ = stop.send(());
+    });
+    println!("ready");
+    loop {
+        let next = outbox.last() + 1;
+        assert_eq!(outbox.send(&next.to_le_bytes()).unwrap(), next);
+        if stopped.try_recv().is_ok() {
+            assert!(outbox.flush(PATIENCE), "{outbox:?}");
+            println!("finished {next}");
+            // Nothing more: what was sent is what must be there.
+            loop {
+                std::thread::park();
+            }
+        }
+    }
+}
+
+/// A home, and the actor of the mailbox while it is here.
+struct Actor {
+    home: Home,
+    inbox: Option<Inbox>,
+    /// The number of the last message that was taken, as the mailbox came here with it or as it was taken here.
+    last: Option<u64>,
+}
+
+fn live(name: &str, dir: &Path, address: &str, other: &Reference, create: bool) {
+    let home = Home::open(node(name, Some(address)), journal(dir), MailboxOptions::default()).unwrap();
+    let owned = home.owned().contains(&"numbers".to_owned());
+    let inbox = (create || owned)
+        .then(|| home.inbox("numbers"))
+        .and_then(Result::ok);
+    let mut actor = Actor {
+        home,
+        inbox,
+        last: None,
+    };
+    let (orders, obeyed) = channel();
+    obey_lines(move |line| drop(orders.send(line.to_owned())));
+    println!("ready");
+    loop {
+        actor.obey(&obeyed, other);
+        if let Some(inbox) = actor.home.arrivals(Duration::ZERO) {
+            // Without a state it has come back, and this actor knows where it was; or nobody knew.
+            if let Some(state) = inbox.state() {
+                actor.last = state.try_into().ok().map(u64::from_le_bytes);
+            }
+            actor.inbox = Some(inbox);
+        }
+        actor.take();
+    }
+}
+
+impl Actor {
+    fn obey(&mut self, orders: &Receiver<String>, other: &Reference) {
+        match orders.try_recv().as_deref() {
+            Ok("who") => {
+                let owner = self.home.owned().contains(&"numbers".to_owned());
+                println!("owner {owner}");
+            }
+            Ok("hand over") => {
+                let outcome = match self.inbox.take() {
+                    None => "not here",
+                    Some(inbox) => {
+                        let state = self.last.map_or(Vec::new(), |last| last.to_le_bytes().to_vec());
+                        match self.home.hand_over(inbox, state, other) {
+                            Ok(()) => "handed",
+                            Err(HandOverError::Kept { inbox, .. }) => {
+                                self.inbox = Some(*inbox);
+                                "kept"
+                            }
+                            Err(HandOverError::InDoubt { .. }) => "in doubt",
+                            Err(error) => panic!("{error}"),
+                        }
+                    }
+                };
+                println!("outcome {outcome}");
+            }
+            Ok(other) => panic!("{other}"),
+            Err(_) => {}
+        }
+    }
+
+    fn take(&mut self) {
+        let Some(inbox) = &mut self.inbox else {
+            std::thread::sleep(Duration::from_micros(200));
+            return;
+        };
+        if inbox.next(Duration::from_millis(1)).unwrap().is_none() {
+            return;
+        }
+        let numbers: Vec<u64> = inbox
+            .all_pending()
+            .take(7)
+            .map(|delivery| u64::from_le_bytes(delivery.payload.try_into().unwrap()))
+            .collect();
+        for number in &numbers {
+            assert!(
+                self.last.is_none_or(|last| last + 1 == *number),
+                "{number} after {:?}",
+                self.last
+            );
+            self.last = Some(*number);
+        }
+        let bytes: Vec<_> = numbers.iter().map(|number| number.to_le_bytes()).collect();
+        let effects: Vec<_> = bytes
+            .iter()
+            .map(|number| Event::new(EntityId::named("effects"), EFFECT, number))
+            .collect();
+        inbox.take(effects.len(), &effects).unwrap();
+    }
+}
+
+struct Cluster {
+    dir: tempfile::TempDir,
+    addresses: [String; 2],
+}
+
+const NAMES: [&str; 2] = ["a", "b"];
+
+impl Cluster {
+    fn new() -> Cluster {
+        Cluster {
+            dir: tempfile::tempdir().unwrap(),
+            addresses: [free_address(), free_address()],
+        }
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn home(&self, which: usize, create: bool) -> Process {
+        let (name, other) = (NAMES[which], NAMES[1 - which]);
+        let dir = self.at(name);
+        let create = if create { "create" } else { "" };
+        let role = [
+            "home",
+            name,
+            dir.to_str().unwrap(),
+            &self.addresses[which],
+            other,
+            &self.addresses[1 - which],
+            create,
+        ];
+        let mut process = Process::start(THIS, &role);
+        process.heard("ready").expect("it starts");
+        process
+    }
+
+    fn sender(&self) -> Process {
+        let dir = self.at("sender");
+        let mut process = Process::start(THIS, &["sender", dir.to_str().unwrap(), &self.addresses[0]]);
+        process.heard("ready").expect("it starts");
+        process
+    }
+
+    /// The effects at both nodes, in the order in which they became durable.
+    fn effects(&self) -> Vec<u64> {
+        let mut effects: Vec<(u64, u64)> = NAMES
+            .iter()
+            .flat_map(|name| {
+                let replay = Reader::open(self.at(name)).unwrap().replay(0).unwrap();
+                replay
+                    .owned()
+                    .map(Result::unwrap)
+                    .filter(|event| event.kind == EFFECT)
+                    .map(|event| {
+                        (
+                            event.timestamp,
+                            u64::from_le_bytes(event.payload[..].try_into().unwrap()),
+                        )
+                    })
+                    .collect::<Vec<_>>()
+            })
+            .collect();
+        // One batch has one time, and is in order.
+        effects.sort_by_key(|(time, _)| *time);
+        effects.into_iter().map(|(_, number)| number).collect()
+    }
+
+    /// Stops the sender, and checks that each of its messages had its effect once, in order. Returns how many.
+    fn audit(&self, sender: &mut Process) -> u64 {
+        sender.tell("finish");
+        let sent: u64 = sender.heard("finished ").expect("it finishes").parse().unwrap();
+        let waiting = Instant::now();
+        while self.effects().len() < sent as usize {
+            assert!(
+                waiting.elapsed() < PATIENCE,
+                "{} effects of {sent} in time",
+                self.effects().len()
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        assert!(
+            self.effects() == (1..=sent).collect::<Vec<_>>(),
+            "not each once and in order"
+        );
+        sent
+    }
+}
+
+#[test]
+fn a_mailbox_goes_back_and_forth_and_its_sender_follows() {
+    let hand_overs = times("HAND_OVERS", 40);
+    let cluster = Cluster::new();
+    let mut homes = [cluster.home(0, true), cluster.home(1, false)];
+    let mut sender = cluster.sender();
+    let mut random = Random(0xfade);
+    let start = Instant::now();
+    for round in 0..hand_overs {
+        std::thread::sleep(Duration::from_micros(random.below(10_000)));
+        let owner = &mut homes[round % 2];
+        let outcome = loop {
+            owner.tell("hand over");
+            // It may not have arrived there yet.
+            match owner.heard("outcome ").expect("it lives").as_str() {
+                "not here" => assert!(start.elapsed() < 10 * PATIENCE),
+                outcome => break outcome.to_owned(),
+            }
+        };
+        assert_eq!(outcome, "handed", "round {round}");
+    }
+    let took = start.elapsed();
+    let sent = cluster.audit(&mut sender);
+    println!("{hand_overs} hand-overs in {took:?}, {sent} messages, each once and in order");
+}
+
+#[test]
+fn a_hand_over_that_a_kill_cuts_short_leaves_one_owner() {
+    let kills = times("HAND_OVER_KILLS", 8);
+    let cluster = Cluster::new();
+    let mut homes = [cluster.home(0, true), cluster.home(1, false)];
+    let mut sender = cluster.sender();
+    let mut random = Random(0xfeed);
+    let mut moved = 0;
+    let mut owner = 0;
+    for round in 0..kills {
+        std::thread::sleep(Duration::from_micros(random.below(100_000)));
+        // Whichever owns it.
+        homes.iter_mut().for_each(|home| home.tell("hand over"));
+        std::thread::sleep(Duration::from_micros(random.below(15_000)));
+        let which = random.below(2) as usize;
+        homes[which].kill();
+        homes[which] = cluster.home(which, false);
+        let waiting = Instant::now();
+        loop {
+            let owners: Vec<bool> = homes
+                .iter_mut()
+                .map(|home| {
+                    home.tell("who");
+                    home.heard("owner ").expect("it lives") == "true"
+                })
+                .collect();
+            match owners[..] {
+                [true, true] => panic!("round {round}: two owners"),
+                [false, false] => {
+                    assert!(waiting.elapsed() < PATIENCE, "round {round}: no owner");
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                _ => {
+                    let now = usize::from(owners[1]);
+                    moved += usize::from(now != owner);
+                    owner = now;
+                    break;
+                }
+            }
+        }
+    }
+    let sent = cluster.audit(&mut sender);
+    println!(
+        "{kills} hand-overs with a kill, {moved} of which moved the mailbox, {sent} messages, each once and in order"
+    );
+}
+
+/// `Arc` is what the homes' nodes and journals are shared by; a home outlives neither.
+#[test]
+fn a_home_knows_again_what_it_owned_when_it_is_opened_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = node("alone", None);
+    let reopen = || Home::open(Arc::clone(&node), journal(dir.path()), MailboxOptions::default()).unwrap();
+    let home = reopen();
+    let inbox = home.inbox("numbers").unwrap();
+    assert!(matches!(
+        home.inbox("numbers"),
+        Err(durable_mailbox::Error::AlreadyOpen)
+    ));
+    drop(inbox);
+    drop(home);
+    let home = reopen();
+    assert_eq!(home.owned(), ["numbers"]);
+    assert!(home.inbox("numbers").is_ok());
+}

@@ -1,0 +1,143 @@
+//! Reliable delivery between two processes, either of which is killed again and again under load; then the receiver's
+//! journal is held against what was sent: every message once, in order.
+//!
+//! `KILLS` says how often; few by default.
+
+mod program;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use durable_mailbox::{Home, Outbox, OutboxOptions};
+use pmem_journal::{EntityId, Event, Reader};
+use program::{PATIENCE, Process, Random, free_address, journal, node, obey_lines, role, times};
+use transport::{MailboxOptions, Reference};
+
+/// The receiver's own events: one for each message, with its number.
+const EFFECT: u16 = 1;
+const THIS: &str = "a_process_in_its_role";
+
+#[test]
+fn a_process_in_its_role() {
+    let Some(role) = role() else { return };
+    match &role.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["sender", dir, address] => send(Path::new(dir), address),
+        ["receiver", dir, address] => receive(Path::new(dir), address),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Sends its own numbers without end: message n says n.
+fn send(dir: &Path, address: &str) {
+    let destination = Reference {
+        node: "receiver".into(),
+        addresses: vec![address.into()],
+        mailbox: "inbox".into(),
+    };
+    let options = OutboxOptions {
+        window: 200,
+        answer_within: Duration::from_millis(500),
+        ..OutboxOptions::default()
+    };
+    let outbox = Outbox::open(
+        node("sender", None),
+        journal(dir),
+        "numbers",
+        destination,
+        options,
+    )
+    .unwrap();
+    let (stop, stopped) = std::sync::mpsc::channel();
+    obey_lines(move |line| {
+        assert_eq!(line, "finish");
+        let _ = stop.send(());
+    });
+    println!("ready");
+    loop {
+        let next = outbox.last() + 1;
+        let mut payload = vec![0; 8 + next as usize % 300];
+        payload[..8].copy_from_slice(&next.to_le_bytes());
+        assert_eq!(outbox.send(&payload).unwrap(), next);
+        if stopped.try_recv().is_ok() {
+            assert!(outbox.flush(PATIENCE), "{outbox:?}");
+            println!("finished {next}");
+        }
+    }
+}
+
+/// Takes what comes, a few at a time, each with its effect.
+fn receive(dir: &Path, address: &str) {
+    let node = node("receiver", Some(address));
+    let journal = journal(dir);
+    let home = Home::open(node, journal, MailboxOptions::default()).unwrap();
+    let mut inbox = home.inbox("inbox").unwrap();
+    obey_lines(|_| {});
+    println!("ready");
+    loop {
+        if inbox.next(Duration::from_secs(1)).unwrap().is_none() {
+            continue;
+        }
+        let numbers: Vec<[u8; 8]> = inbox
+            .all_pending()
+            .take(10)
+            .map(|delivery| delivery.payload[..8].try_into().unwrap())
+            .collect();
+        let effects: Vec<_> = numbers
+            .iter()
+            .map(|number| Event::new(EntityId::named("effects"), EFFECT, number))
+            .collect();
+        inbox.take(effects.len(), &effects).unwrap();
+    }
+}
+
+#[test]
+fn every_message_has_its_effect_once_and_in_order_whoever_is_killed() {
+    let kills = times("KILLS", 12);
+    let dir = tempfile::tempdir().unwrap();
+    let (at_sender, at_receiver) = (dir.path().join("sender"), dir.path().join("receiver"));
+    let address = free_address();
+    let sender = || Process::start(THIS, &["sender", at_sender.to_str().unwrap(), &address]);
+    let receiver = || Process::start(THIS, &["receiver", at_receiver.to_str().unwrap(), &address]);
+    let mut processes = [sender(), receiver()];
+    let mut random = Random(0x5eed);
+    let start = Instant::now();
+    for _ in 0..kills {
+        std::thread::sleep(Duration::from_micros(random.below(120_000)));
+        let which = random.below(2) as usize;
+        processes[which].kill();
+        processes[which] = if which == 0 { sender() } else { receiver() };
+        // Now and then one is killed before it is up again.
+        if random.below(4) > 0 {
+            processes[which].heard("ready").expect("it starts");
+        }
+    }
+    processes[0].tell("finish");
+    let finished = processes[0].heard("finished ").expect("it finishes");
+    let sent: u64 = finished.parse().unwrap();
+    // What is acknowledged is durable at the receiver; its effect follows.
+    let effects = || -> Vec<u64> {
+        let replay = Reader::open(&at_receiver).unwrap().replay(0).unwrap();
+        replay
+            .owned()
+            .map(Result::unwrap)
+            .filter(|event| event.kind == EFFECT)
+            .map(|event| u64::from_le_bytes(event.payload[..].try_into().unwrap()))
+            .collect()
+    };
+    let waiting = Instant::now();
+    while effects().len() < sent as usize {
+        assert!(
+            waiting.elapsed() < PATIENCE,
+            "{} effects of {sent} in time",
+            effects().len()
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let expected: Vec<u64> = (1..=sent).collect();
+    let effects: Vec<u64> = effects().into_iter().take(sent as usize).collect();
+    assert!(effects == expected, "not each once and in order");
+    println!(
+        "{kills} kills, {sent} messages, each effect once and in order, {:?}",
+        start.elapsed()
+    );
+}

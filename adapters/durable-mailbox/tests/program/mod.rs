@@ -1,0 +1,138 @@
+//! Processes that are killed and started again: this test program, in another role.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use pmem_journal::{Journal, Mode, Options};
+use transport::{Node, Timing};
+use transport_tcp::Tcp;
+
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+const ROLE: &str = "DURABLE_MAILBOX_ROLE";
+
+/// An address that nobody listens on, for a process that will come back to it.
+pub(crate) fn free_address() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    format!("tcp://{}", listener.local_addr().unwrap())
+}
+
+pub(crate) fn node(name: &str, listen: Option<&str>) -> Arc<Node> {
+    let timing = Timing {
+        heartbeat: Duration::from_millis(200),
+        silence: Duration::from_secs(2),
+        resume_window: Duration::from_millis(500),
+        better_link: Duration::from_secs(1),
+    };
+    let builder = Node::builder(name)
+        .secret(b"durable mailboxes, a shared secret")
+        .timing(timing)
+        .transport(Tcp::new());
+    let builder = match listen {
+        Some(address) => builder.listen(address),
+        None => builder,
+    };
+    Arc::new(builder.start().unwrap())
+}
+
+pub(crate) fn journal(dir: &Path) -> Arc<Journal> {
+    let options = Options::new().require(Mode::Buffered).segment_size(4 << 20);
+    Arc::new(Journal::open_with(dir, &options).unwrap().0)
+}
+
+/// The role that this process was started in, with its arguments; none for the test itself.
+pub(crate) fn role() -> Option<Vec<String>> {
+    let role = std::env::var(ROLE).ok()?;
+    Some(role.split('\n').map(str::to_owned).collect())
+}
+
+/// A process of ours. Dies with this one: its input ends.
+pub(crate) struct Process {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+impl Process {
+    /// Starts `test` of this program in a role.
+    pub(crate) fn start(test: &str, role: &[&str]) -> Process {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", test, "--nocapture", "--test-threads", "1"])
+            .env(ROLE, role.join("\n"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        let input = child.stdin.take().unwrap();
+        Process { child, input, output }
+    }
+
+    pub(crate) fn tell(&mut self, line: &str) {
+        // It may be dead: then nobody listens.
+        let _ = writeln!(self.input, "{line}");
+    }
+
+    /// The rest of the next line that starts with `prefix`; `None` when the process ended first.
+    pub(crate) fn heard(&mut self, prefix: &str) -> Option<String> {
+        let mut line = String::new();
+        loop {
+            line.clear();
+            if self.output.read_line(&mut line).ok()? == 0 {
+                return None;
+            }
+            // The test harness writes on the same line before it starts a test.
+            if let Some(at) = line.find(prefix) {
+                return Some(line[at + prefix.len()..].trim().to_owned());
+            }
+        }
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Lines of this process's input, each handed to `obey`; at its end this process ends.
+pub(crate) fn obey_lines(mut obey: impl FnMut(&str) + Send + 'static) {
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+            obey(&line);
+        }
+        std::process::exit(0);
+    });
+}
+
+/// How often something is done: from the environment, or few times.
+pub(crate) fn times(variable: &str, few: usize) -> usize {
+    match std::env::var(variable) {
+        Ok(number) => number
+            .parse()
+            .unwrap_or_else(|_| panic!("{variable}={number}: not a number")),
+        Err(_) => few,
+    }
+}
+
+/// Numbers that look random and are the same for the same seed.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
+}
