@@ -10,7 +10,8 @@ use crate::sync::atomic::{AtomicU64, Ordering, fence};
 /// The reader is about to sleep. It must look at the memory again after this, and sleep only if nothing is there.
 #[inline]
 pub fn announce(dozing: &AtomicU64) {
-    dozing.store(1, Ordering::Relaxed);
+    // A swap, so that it stands after those of writers who answered earlier sleeps.
+    dozing.swap(1, Ordering::Relaxed);
     // Between the word before and the look at the memory after; pairs with the fence in `must_wake`.
     fence(Ordering::SeqCst);
 }

@@ -28,6 +28,8 @@ mod large;
 pub mod link;
 pub mod mailbox;
 pub mod memory;
+#[cfg(all(test, loom))]
+mod models;
 pub mod node;
 #[cfg(feature = "tokio")]
 mod on_tokio;

@@ -7,7 +7,8 @@ mod checked;
 mod shadow;
 
 #[cfg(loom)]
-pub(crate) use checked::seen;
+#[cfg_attr(not(test), allow(unused_imports))]
+pub(crate) use checked::{Site, seen};
 #[cfg(loom)]
 pub(crate) use shadow::Shadow;
 

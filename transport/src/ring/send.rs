@@ -130,7 +130,7 @@ impl SendRing {
     /// Refuses every later claim. Returns the position up to which frames were claimed; those not yet committed
     /// still will be.
     pub fn close(&self) -> Position {
-        self.claimed.fetch_or(CLOSED, Ordering::AcqRel) & !CLOSED
+        self.claimed.fetch_or(CLOSED, Ordering::Relaxed) & !CLOSED
     }
 
     /// The position up to which the peer has consumed and the bytes are free again.
@@ -172,10 +172,11 @@ impl SendRing {
             if needed > free {
                 return Err(ClaimError::Full { free, needed });
             }
-            // The frame is published by its first word, not by this position.
+            // The frame is published by its first word, not by this position. Release: who pushes up to here sees that the
+            // last lap's bytes are zero, as this thread did.
             if self
                 .claimed
-                .compare_exchange_weak(tail, tail + needed, Ordering::AcqRel, Ordering::Relaxed)
+                .compare_exchange_weak(tail, tail + needed, Ordering::Release, Ordering::Relaxed)
                 .is_err()
             {
                 continue;
@@ -222,7 +223,7 @@ impl SendRing {
         if let Some(cell) = &self.shared {
             let published = cell.word(0).load(Ordering::Acquire);
             if published <= self.claimed() {
-                self.released.fetch_max(published, Ordering::AcqRel);
+                self.released.fetch_max(published, Ordering::Release);
             }
         }
     }

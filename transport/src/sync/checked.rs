@@ -33,6 +33,11 @@ pub(crate) fn seen(weakened: Option<(Site, Ordering)>, model: impl FnOnce()) -> 
     SEEN.take()
 }
 
+/// Whether the model has failed: then nothing counts that is done while the stack unwinds.
+pub(super) fn is_over() -> bool {
+    std::thread::panicking()
+}
+
 #[track_caller]
 fn at(ordering: Ordering) -> Ordering {
     let name = match ordering {
@@ -64,6 +69,7 @@ macro_rules! atomic {
     ($name:ident, $value:ty, $($operation:ident($($argument:ident),*)),*) => {
         /// As the standard library's.
         #[derive(Debug, Default)]
+        #[allow(unreachable_pub)]
         pub struct $name(loom::sync::atomic::$name);
 
         #[allow(missing_docs, dead_code)]
@@ -74,12 +80,17 @@ macro_rules! atomic {
 
             #[track_caller]
             pub(crate) fn load(&self, ordering: Ordering) -> $value {
+                if is_over() {
+                    return <$value>::default();
+                }
                 self.0.load(at(ordering))
             }
 
             #[track_caller]
             pub(crate) fn store(&self, value: $value, ordering: Ordering) {
-                self.0.store(value, at(ordering));
+                if !is_over() {
+                    self.0.store(value, at(ordering));
+                }
             }
 
             #[track_caller]
