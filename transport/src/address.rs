@@ -14,6 +14,7 @@ use crate::lane::Lane;
 use crate::large::{LONGEST_ORDINARY, Stream, longest_chunk};
 use crate::mailbox::{LocalDelivery, Lost, MailboxShared, Overflow};
 use crate::node::NodeInner;
+use crate::observe::CreditObservation;
 use crate::peer::PeerInner;
 use crate::protocol::Asked;
 use crate::questions::THIS_NODE;
@@ -146,6 +147,18 @@ impl Route {
             room: WaitList::default(),
             watchers: Watchers::default(),
             carries_stream: false,
+        }
+    }
+
+    pub(crate) fn observe(&self) -> CreditObservation {
+        let (sent, limit) = (
+            self.sent.load(Ordering::Relaxed),
+            self.limit.load(Ordering::Relaxed),
+        );
+        CreditObservation {
+            mailbox: self.mailbox.clone(),
+            sent,
+            left: (limit != u64::MAX).then(|| limit.saturating_sub(sent)),
         }
     }
 

@@ -1,7 +1,11 @@
-//! What happens to a node's sessions, told to whoever subscribes.
+//! What happens to a node's sessions, told to whoever subscribes, counted, and the latest kept: a flight recorder, which
+//! is written to the log when a session ends for another reason than that it was closed.
 
+use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+
+use std::time::{Duration, Instant};
 
 use crate::session::Ended;
 use crate::wait::lock;
@@ -46,10 +50,47 @@ pub enum Event {
     },
 }
 
+/// How many of the latest events are kept.
+pub const KEPT: usize = 256;
+
+/// How often each kind of event has happened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EventCounts {
+    /// Sessions made.
+    pub connected: u64,
+    /// Links lost.
+    pub suspended: u64,
+    /// Sessions that went on over another link.
+    pub resumed: u64,
+    /// Sessions that are over.
+    pub ended: u64,
+    /// Handshakes that failed.
+    pub handshakes_failed: u64,
+}
+
+impl EventCounts {
+    fn count(&mut self, event: &Event) {
+        *match event {
+            Event::Connected { .. } => &mut self.connected,
+            Event::Suspended { .. } => &mut self.suspended,
+            Event::Resumed { .. } => &mut self.resumed,
+            Event::Ended { .. } => &mut self.ended,
+            Event::HandshakeFailed { .. } => &mut self.handshakes_failed,
+        } += 1;
+    }
+}
+
+#[derive(Default)]
+struct Recorder {
+    counts: EventCounts,
+    recent: VecDeque<(Instant, Event)>,
+}
+
 /// The subscribers of a node's events.
 #[derive(Default)]
 pub(crate) struct Events {
     subscribers: Mutex<Vec<SyncSender<Event>>>,
+    recorder: Mutex<Recorder>,
 }
 
 impl Events {
@@ -59,13 +100,65 @@ impl Events {
         receiver
     }
 
+    pub(crate) fn counts(&self) -> EventCounts {
+        lock(&self.recorder).counts
+    }
+
+    /// The latest events, oldest first, each with its age.
+    pub(crate) fn recent(&self) -> Vec<(Duration, Event)> {
+        let recorder = lock(&self.recorder);
+        let recent = recorder.recent.iter();
+        recent.map(|(at, event)| (at.elapsed(), event.clone())).collect()
+    }
+
+    fn record(&self, event: &Event) {
+        let mut recorder = lock(&self.recorder);
+        recorder.counts.count(event);
+        if recorder.recent.len() == KEPT {
+            recorder.recent.pop_front();
+        }
+        recorder.recent.push_back((Instant::now(), event.clone()));
+    }
+
+    /// Writes the latest events to the log: something went wrong, and this is what led to it.
+    #[cold]
+    fn dump(&self) {
+        for (age, event) in self.recent() {
+            tracing::warn!(?age, ?event, "flight recorder");
+        }
+    }
+
     pub(crate) fn tell(&self, event: Event) {
         tracing::info!(?event, "session event");
+        self.record(&event);
+        if matches!(&event, Event::Ended { why, .. } if *why != Ended::Closed) {
+            self.dump();
+        }
         lock(&self.subscribers).retain(|subscriber| {
             !matches!(
                 subscriber.try_send(event.clone()),
                 Err(TrySendError::Disconnected(_))
             )
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_counted_and_the_latest_are_kept_in_order() {
+        let events = Events::default();
+        let failed = |number: usize| Event::HandshakeFailed {
+            peer: number.to_string(),
+            cause: "none".into(),
+        };
+        for number in 0..KEPT + 5 {
+            events.tell(failed(number));
+        }
+        let recent = events.recent();
+        assert_eq!((recent.len(), &recent[0].1), (KEPT, &failed(5)));
+        assert_eq!(events.counts().handshakes_failed, KEPT as u64 + 5);
     }
 }

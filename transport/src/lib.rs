@@ -25,12 +25,14 @@ pub mod frame;
 pub mod handshake;
 pub mod lane;
 mod large;
+pub mod latency;
 pub mod link;
 pub mod mailbox;
 pub mod memory;
 #[cfg(all(test, loom))]
 mod models;
 pub mod node;
+pub mod observe;
 #[cfg(feature = "tokio")]
 mod on_tokio;
 pub mod peer;

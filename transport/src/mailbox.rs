@@ -15,7 +15,9 @@ use crate::clock::Stamp;
 use crate::codec::DecodeError;
 use crate::control::Control;
 use crate::dead_letter::{DeadLetter, Reason};
+use crate::latency::{Latencies, Latency, Timer};
 use crate::node::NodeInner;
+use crate::observe::MailboxObservation;
 use crate::peer::{Peer, PeerInner};
 use crate::protocol::Spoken;
 use crate::questions::THIS_NODE;
@@ -97,6 +99,8 @@ struct Entry {
     apart: bool,
     /// When it came in.
     at: Stamp,
+    /// It is the one that is timed.
+    timed: bool,
     correlation: Option<u64>,
 }
 
@@ -144,6 +148,7 @@ impl Payload<'_> {
 struct Queue {
     batch: Batch,
     ports: Vec<Arc<Port>>,
+    timer: Timer,
     receiver: Option<Waker>,
     closed: bool,
 }
@@ -225,6 +230,7 @@ pub(crate) struct MailboxShared {
     pub(crate) options: MailboxOptions,
     /// The protocol of its messages; `None` for raw bytes.
     pub(crate) speaks: Option<Spoken>,
+    latencies: Arc<Latencies>,
     node: Weak<NodeInner>,
     queue: Mutex<Queue>,
     /// The queue may hold messages, or is closed. Written under its lock; false when the receiver need not look.
@@ -240,12 +246,14 @@ impl MailboxShared {
         name: String,
         options: MailboxOptions,
         speaks: Option<Spoken>,
+        latencies: Arc<Latencies>,
         node: Weak<NodeInner>,
     ) -> MailboxShared {
         MailboxShared {
             name,
             options,
             speaks,
+            latencies,
             node,
             queue: Mutex::default(),
             stirred: AtomicBool::new(false),
@@ -284,6 +292,33 @@ impl MailboxShared {
             None => queue.ports.push(port.clone()),
         }
         Some(port)
+    }
+
+    /// The timed message has been taken.
+    #[cold]
+    fn timed(&self) {
+        let waited = lock(&self.queue).timer.stop();
+        if let Some(waited) = waited {
+            self.latencies.tell(&Latency {
+                mailbox: self.name.clone(),
+                protocol: self.speaks.as_ref().map(|spoken| spoken.name.clone()),
+                waited,
+            });
+        }
+    }
+
+    pub(crate) fn observe(&self) -> MailboxObservation {
+        let queue = lock(&self.queue);
+        let live = || queue.ports.iter().filter(|port| port.peer.strong_count() > 0);
+        MailboxObservation {
+            name: self.name.clone(),
+            protocol: self.speaks.as_ref().map(|spoken| spoken.name.clone()),
+            depth: queue.batch.entries.len() + self.held.load(Ordering::Relaxed),
+            capacity: self.options.capacity,
+            received: live().map(|port| port.received.load(Ordering::Relaxed)).sum(),
+            taken: live().map(|port| port.taken.load(Ordering::Relaxed)).sum(),
+            senders: live().count(),
+        }
     }
 
     pub(crate) fn depth(&self) -> usize {
@@ -340,11 +375,13 @@ impl MailboxShared {
         payload: Payload<'_>,
         at: Stamp,
     ) {
+        let timed = self.latencies.wanted() && queue.timer.starts(at);
         queue.batch.entries.push_back(Entry {
             len: payload.bytes().len() as u32,
             port,
             apart: matches!(payload, Payload::Whole(_)),
             at,
+            timed,
             correlation,
         });
         match payload {
@@ -367,6 +404,9 @@ impl MailboxShared {
             queue.batch.bytes.drain(..oldest.bytes());
             if oldest.apart {
                 queue.batch.apart.pop_front();
+            }
+            if oldest.timed {
+                queue.timer.stop();
             }
             let sender = queue.ports.get(oldest.port as usize);
             self.report(Lost {
@@ -569,6 +609,9 @@ impl Mailbox {
     /// Takes the first message of the front, which `fill` found ready.
     fn take(&mut self) -> Message<'_> {
         let entry = self.front.entries[self.taken];
+        if entry.timed {
+            self.shared.timed();
+        }
         let start = self.offset;
         self.taken += 1;
         self.offset += entry.bytes();

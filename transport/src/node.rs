@@ -19,8 +19,10 @@ use crate::drive::Driver;
 use crate::event::{Event, Events};
 use crate::handshake::{CAPABILITY_CHECKSUMS, Identity, Secret};
 use crate::lane::LaneSizes;
+use crate::latency::{Latencies, Latency};
 use crate::link::{Transport, TransportError};
 use crate::mailbox::{Direct, MAX_CAPACITY, MAX_MESSAGE, Mailbox, MailboxOptions, MailboxShared};
+use crate::observe::MailboxObservation;
 use crate::peer::{Peer, PeerInner, ResolveError};
 use crate::protocol::{self, Asked, Refusal, Spoken};
 use crate::questions::{Questions, THIS_NODE};
@@ -238,6 +240,7 @@ impl NodeBuilder {
             addresses,
             dead_letters: DeadLetters::default(),
             events: Events::default(),
+            latencies: Arc::default(),
             peers: Mutex::default(),
             peers_version: AtomicU64::new(1),
             questions: Questions::default(),
@@ -373,6 +376,7 @@ impl Node {
             name.to_owned(),
             options,
             speaks,
+            self.inner.latencies.clone(),
             self.inner.this.clone(),
         ));
         mailboxes.insert(name.to_owned(), shared.clone());
@@ -434,6 +438,12 @@ impl Node {
         self.inner.events.subscribe(capacity)
     }
 
+    /// How long messages wait in their mailboxes from now on, as samples. The channel holds `capacity`; what does not fit is
+    /// left out. See [`crate::latency`].
+    pub fn latencies(&self, capacity: usize) -> Receiver<Latency> {
+        self.inner.latencies.subscribe(capacity)
+    }
+
     /// Drives the node once, if nobody else is: receives, hands out to mailboxes, keeps deadlines. Whether anything
     /// arrived. Never blocks.
     pub fn poll(&self) -> bool {
@@ -488,6 +498,7 @@ pub(crate) struct NodeInner {
     addresses: Vec<String>,
     pub(crate) dead_letters: DeadLetters,
     pub(crate) events: Events,
+    pub(crate) latencies: Arc<Latencies>,
     pub(crate) peers: Mutex<Vec<Arc<PeerInner>>>,
     pub(crate) peers_version: AtomicU64,
     pub(crate) questions: Questions,
@@ -555,6 +566,13 @@ impl NodeInner {
                 ..DeadLetter::new(Reason::AnswerTooLate, "answers", answer.len())
             });
         }
+    }
+
+    pub(crate) fn observe_mailboxes(&self) -> Vec<MailboxObservation> {
+        lock(&self.mailboxes)
+            .values()
+            .map(|mailbox| mailbox.observe())
+            .collect()
     }
 
     pub(crate) fn forget_mailbox(&self, mailbox: &Arc<MailboxShared>) {

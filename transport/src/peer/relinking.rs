@@ -157,6 +157,7 @@ impl PeerInner {
                         self.acknowledge(&mut receive, true);
                     }
                     self.send_control(&Control::Heartbeat);
+                    self.heartbeats.fetch_add(1, Ordering::Relaxed);
                 }
                 Some(Action::DropLink) => {
                     lock(&self.failure).get_or_insert(LinkError::TimedOut);

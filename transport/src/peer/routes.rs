@@ -12,6 +12,7 @@ use crate::address::{Address, Route, Target, Terms};
 use crate::control::{Control, MAX_NAME};
 use crate::dead_letter::{DeadLetter, Reason};
 use crate::lane::Lane;
+use crate::observe::CreditObservation;
 use crate::protocol::{Asked, Refusal, Spoken};
 use crate::questions::ANSWERS;
 use crate::ring::Position;
@@ -143,6 +144,13 @@ impl PeerInner {
         if let Resolving::Asked(waker) = resolving {
             waker.wake();
         }
+    }
+
+    pub(crate) fn observe_credits(&self) -> Vec<CreditObservation> {
+        let routes = lock(&self.routes);
+        let mut credits: Vec<_> = routes.by_handle.values().map(|route| route.observe()).collect();
+        credits.sort_by(|a, b| a.mailbox.cmp(&b.mailbox));
+        credits
     }
 
     pub(crate) fn handle_credit(&self, handle: u32, limit: u64) {

@@ -216,6 +216,7 @@ impl PeerInner {
             name,
             options,
             None,
+            self.node.latencies.clone(),
             Arc::downgrade(&self.node),
         ));
         let terms = self.grant(&shared).ok_or_else(|| match self.ended() {

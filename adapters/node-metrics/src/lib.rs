@@ -1,0 +1,8 @@
+#![doc = include_str!("../README.md")]
+
+mod endpoint;
+mod publish;
+pub mod recent;
+
+pub use endpoint::{Endpoint, EndpointError};
+pub use publish::{Publisher, names};

@@ -1,0 +1,102 @@
+//! What is served, over a real connection, while two nodes talk.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use node_metrics::recent::Recent;
+use node_metrics::{Endpoint, names};
+use transport::{MailboxOptions, Node, Overflow};
+use transport_tcp::Tcp;
+
+fn get(address: SocketAddr, path: &str) -> (String, String) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+    (head.to_owned(), body.to_owned())
+}
+
+/// The value of the figure with this name and all of these labels.
+fn figure(metrics: &str, name: &str, labels: &[&str]) -> Option<f64> {
+    metrics
+        .lines()
+        .filter(|line| line.starts_with(&format!("{name}{{")))
+        .find(|line| labels.iter().all(|label| line.contains(label)))
+        .and_then(|line| line.rsplit(' ').next()?.parse().ok())
+}
+
+#[test]
+fn a_scrape_shows_links_mailboxes_waiting_times_dead_letters_and_events() {
+    let node = |name: &str| {
+        Node::builder(name)
+            .secret(b"node metrics, a shared secret")
+            .transport(Tcp::new())
+    };
+    let b = node("b").listen("tcp://127.0.0.1:0").start().unwrap();
+    let a = node("a").start().unwrap();
+    let endpoint = Endpoint::open(&b, "127.0.0.1:0").unwrap();
+    let options = MailboxOptions {
+        capacity: 4,
+        overflow: Overflow::DropOldest,
+        ..MailboxOptions::default()
+    };
+    let mut inbox = b.mailbox("inbox", options).unwrap();
+    let to_b = a.connect(&b.addresses()[0]).unwrap();
+    let address = to_b.address("inbox").unwrap();
+    for _ in 0..6 {
+        address.try_send(b"a secret message").unwrap();
+    }
+    let start = Instant::now();
+    let (metrics, recent) = loop {
+        let (_, metrics) = get(endpoint.address(), "/metrics");
+        let (head, recent) = get(endpoint.address(), "/recent");
+        assert!(
+            head.starts_with("HTTP/1.0 200") || head.starts_with("HTTP/1.1 200"),
+            "{head}"
+        );
+        if figure(&metrics, names::DEPTH, &[r#"mailbox="inbox""#]) == Some(4.0) {
+            break (metrics, recent);
+        }
+        assert!(start.elapsed() < Duration::from_secs(20), "{metrics}");
+    };
+    let is =
+        |name, labels: &[&str], value| assert_eq!(figure(&metrics, name, labels), Some(value), "{metrics}");
+    is(names::LINK, &[r#"peer="a""#, r#"transport="tcp""#], 1.0);
+    is(names::LINK, &[r#"peer="a""#, r#"transport="rdma""#], 0.0);
+    is(
+        names::RECEIVED_MESSAGES,
+        &[r#"mailbox="inbox""#, r#"protocol="raw bytes""#],
+        6.0,
+    );
+    is(
+        names::DEAD_LETTERS,
+        &[r#"reason="mailbox full, oldest dropped""#],
+        2.0,
+    );
+    is(names::EVENTS, &[r#"event="connected""#], 1.0);
+    assert!(figure(&metrics, names::SENT_BYTES, &[r#"lane="control""#]) > Some(0.0));
+    let recent: Recent = serde_json::from_str(&recent).unwrap();
+    assert_eq!(recent.dead_letters.len(), 2);
+    assert_eq!(recent.dead_letters[0].from.as_deref(), Some("a"));
+    assert!(recent.events[0].what.starts_with("a connected over tcp"));
+    assert!(!metrics.contains("secret message"));
+
+    // One message is timed for each tick of the coarse clock, and the first of these six was dropped.
+    std::thread::sleep(Duration::from_millis(50));
+    address.try_send(b"a secret message").unwrap();
+    std::thread::sleep(Duration::from_millis(50));
+    while inbox.try_recv().unwrap().is_some() {}
+    let (_, metrics) = get(endpoint.address(), "/metrics");
+    let waited = figure(
+        &metrics,
+        names::WAITED,
+        &[r#"mailbox="inbox""#, r#"quantile="0.99""#],
+    );
+    assert!(
+        waited.is_some_and(|waited| waited > 0.03 && waited < 20.0),
+        "{metrics}"
+    );
+    assert!(get(endpoint.address(), "/elsewhere").0.contains("404"));
+}
