@@ -124,6 +124,15 @@ impl Peer {
     }
 }
 
+/// Whether they are the same session.
+impl PartialEq for Peer {
+    fn eq(&self, other: &Peer) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Peer {}
+
 impl std::fmt::Debug for Peer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Peer")

@@ -5,9 +5,9 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use super::PeerInner;
 use super::receiving::Receive;
 use super::routes::Resolving;
+use super::{Peer, PeerInner};
 use crate::address::correlation_in;
 use crate::control::Control;
 use crate::dead_letter::{DeadLetter, Reason};
@@ -25,6 +25,23 @@ use crate::watch::Gone;
 pub(super) struct Collected {
     until: [Position; LANES],
     chunks: Remains,
+}
+
+impl Peer {
+    /// Waits until the session is over, and says why: a future that any executor can run.
+    pub async fn over(&self) -> Ended {
+        std::future::poll_fn(|context| {
+            if let Some(ended) = self.ended() {
+                return Poll::Ready(ended);
+            }
+            self.0.closing.register(context.waker());
+            match self.ended() {
+                Some(ended) => Poll::Ready(ended),
+                None => Poll::Pending,
+            }
+        })
+        .await
+    }
 }
 
 impl PeerInner {
