@@ -129,6 +129,12 @@ impl Writer {
         Writer::default()
     }
 
+    /// An empty message that takes the memory of an earlier one.
+    pub fn reusing(mut bytes: Vec<u8>) -> Writer {
+        bytes.clear();
+        Writer { bytes }
+    }
+
     /// Appends bytes as they are; integers as `value.to_le_bytes()`.
     pub fn bytes(mut self, bytes: &[u8]) -> Writer {
         self.bytes.extend_from_slice(bytes);

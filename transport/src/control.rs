@@ -89,7 +89,12 @@ mod kind {
 impl Control {
     /// The message's bytes.
     pub fn encode(&self) -> Vec<u8> {
-        let writer = Writer::new();
+        self.encode_in(Vec::new())
+    }
+
+    /// As [`Control::encode`], in memory that has served before.
+    pub fn encode_in(&self, memory: Vec<u8>) -> Vec<u8> {
+        let writer = Writer::reusing(memory);
         match self {
             Control::Resolve {
                 request,

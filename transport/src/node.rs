@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Receiver;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::task::{Poll, Wake, Waker};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -223,6 +223,7 @@ impl NodeBuilder {
         })?;
         let inner = Arc::new_cyclic(|this| NodeInner {
             this: this.clone(),
+            wake_driver: OnceLock::new(),
             identity: Identity {
                 cluster: self.cluster,
                 node: self.name,
@@ -487,6 +488,8 @@ impl std::fmt::Debug for Node {
 
 pub(crate) struct NodeInner {
     this: std::sync::Weak<NodeInner>,
+    /// Wakes whoever drives the node, where callers do.
+    wake_driver: OnceLock<Waker>,
     pub(crate) identity: Identity,
     pub(crate) secret: Secret,
     pub(crate) transports: Vec<Arc<dyn Transport>>,
@@ -514,11 +517,13 @@ pub(crate) struct NodeInner {
     pub(crate) closed: AtomicBool,
 }
 
-struct WakeDriver(Arc<NodeInner>);
+struct WakeDriver(std::sync::Weak<NodeInner>);
 
 impl Wake for WakeDriver {
     fn wake(self: Arc<Self>) {
-        self.0.wake();
+        if let Some(node) = self.0.upgrade() {
+            node.wake();
+        }
     }
 }
 
@@ -668,8 +673,11 @@ impl NodeInner {
     ) -> Option<T> {
         /// How long a thread sleeps while another one drives: nothing tells it when that one stops.
         const OTHER_DRIVES: Duration = Duration::from_micros(200);
-        let waker = match (self.drive, self.this.upgrade()) {
-            (Drive::Caller, Some(node)) => Waker::from(Arc::new(WakeDriver(node))),
+        let waker = match self.drive {
+            Drive::Caller => self
+                .wake_driver
+                .get_or_init(|| Waker::from(Arc::new(WakeDriver(self.this.clone()))))
+                .clone(),
             _ => thread_waker(),
         };
         let mut idle = Idle::new(self.wait);

@@ -12,7 +12,7 @@ mod receiving;
 mod relinking;
 mod routes;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::task::Waker;
@@ -181,7 +181,7 @@ pub(crate) struct PeerInner {
     ages: Mutex<[ages::Ages; LANES]>,
     next_request: AtomicU32,
     routes: Mutex<Routes>,
-    backlog: Mutex<VecDeque<Vec<u8>>>,
+    backlog: Mutex<pushing::Backlog>,
     backlogged: AtomicBool,
     goodbye_acknowledged: AtomicBool,
     closing: WaitList,

@@ -1,5 +1,6 @@
 //! Sending: whoever commits pushes, unless somebody else is pushing already. Control messages that find no room wait here.
 
+use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 
 use super::PeerInner;
@@ -11,6 +12,15 @@ use crate::wait::{lock, try_lock};
 
 /// Control messages that may wait for room at once. They only do while the peer is stuck or the link is gone.
 const MAX_BACKLOG: usize = 64 << 10;
+
+/// Control messages on their way into the ring.
+#[derive(Default)]
+pub(super) struct Backlog {
+    /// Those that wait for room.
+    waiting: VecDeque<Vec<u8>>,
+    /// Where one that finds room at once is encoded: sending it allocates nothing.
+    encoded: Vec<u8>,
+}
 
 impl PeerInner {
     /// Lets the link know that something was committed: the end of every send.
@@ -61,15 +71,16 @@ impl PeerInner {
     }
 
     pub(crate) fn send_control(&self, control: &Control) {
-        let bytes = control.encode();
         let mut backlog = lock(&self.backlog);
-        if backlog.is_empty() && self.commit_control(&bytes) {
+        let bytes = control.encode_in(std::mem::take(&mut backlog.encoded));
+        if backlog.waiting.is_empty() && self.commit_control(&bytes) {
+            backlog.encoded = bytes;
             drop(backlog);
             self.flush();
             return;
         }
-        if backlog.len() < MAX_BACKLOG {
-            backlog.push_back(bytes);
+        if backlog.waiting.len() < MAX_BACKLOG {
+            backlog.waiting.push_back(bytes);
             self.backlogged.store(true, Ordering::Release);
         } else {
             drop(backlog);
@@ -91,14 +102,15 @@ impl PeerInner {
     pub(super) fn work_off_backlog(&self) {
         let mut backlog = lock(&self.backlog);
         let mut sent = false;
-        while let Some(bytes) = backlog.front() {
+        while let Some(bytes) = backlog.waiting.front() {
             if !self.commit_control(bytes) {
                 break;
             }
             sent = true;
-            backlog.pop_front();
+            backlog.waiting.pop_front();
         }
-        self.backlogged.store(!backlog.is_empty(), Ordering::Release);
+        self.backlogged
+            .store(!backlog.waiting.is_empty(), Ordering::Release);
         drop(backlog);
         if sent {
             self.flush();

@@ -1,0 +1,131 @@
+//! A message costs no allocation, on no transport, once both ends are warm: neither to send, one at a time or in a batch, nor
+//! to receive, polled or taken from the queue. Counted is what this process allocates, with an allocator that counts.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use allocation_counter::measure;
+use transport::link::Transport;
+use transport::{Address, Drive, Mailbox, MailboxOptions, Node, NodeBuilder, Wait};
+use transport_rdma::Shm;
+use transport_tcp::Tcp;
+
+const MESSAGE: [u8; 64] = [0x5a; 64];
+/// Messages of a turn, and turns: some laps of the ring and some thousand of credits and acknowledgements.
+const TURN: usize = 400;
+const TURNS: usize = 50;
+const WARM: usize = 5;
+/// Acknowledgements and grants of credit that may fall into a turn; each is made of a few bytes.
+const LONG: Duration = Duration::from_secs(3600);
+
+fn builder<T: Transport + 'static>(name: &str, transport: T) -> NodeBuilder {
+    Node::builder(name)
+        .secret(b"the secret of two silent nodes")
+        .drive(Drive::Caller)
+        .wait(Wait::Spin)
+        .timing(transport::Timing {
+            heartbeat: LONG,
+            silence: 4 * LONG,
+            ..transport::Timing::default()
+        })
+        .transport(transport)
+}
+
+/// Two nodes that this thread alone drives once they know each other.
+struct Ends {
+    address: Address,
+    mailbox: Mailbox,
+    near: Node,
+    _far: Node,
+}
+
+impl Ends {
+    fn new<T: Transport + 'static>(near: T, far: T, listen: &str) -> Ends {
+        let far = builder("far", far).listen(listen).start().unwrap();
+        let mailbox = far.mailbox("far", MailboxOptions::default()).unwrap();
+        let near = builder("near", near).start().unwrap();
+        let connected = AtomicBool::new(false);
+        let address = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !connected.load(Ordering::Acquire) {
+                    far.poll();
+                }
+            });
+            let peer = near.connect(&far.addresses()[0]).unwrap();
+            let address = peer.address("far").unwrap();
+            connected.store(true, Ordering::Release);
+            address
+        });
+        Ends {
+            address,
+            mailbox,
+            near,
+            _far: far,
+        }
+    }
+
+    /// One turn in every way of sending and of receiving.
+    fn turn(&mut self) {
+        for _ in 0..TURN {
+            self.address.try_send(&MESSAGE).unwrap();
+        }
+        let mut taken = 0;
+        while taken < TURN {
+            taken += self
+                .mailbox
+                .poll(|message| assert_eq!(message.payload, MESSAGE))
+                .unwrap();
+            self.near.poll();
+        }
+        let mut batch = self.address.batch();
+        for _ in 0..TURN {
+            batch.try_send(&MESSAGE).unwrap();
+        }
+        drop(batch);
+        for _ in 0..TURN {
+            assert_eq!(self.mailbox.recv().unwrap().payload, MESSAGE);
+            self.near.poll();
+        }
+    }
+}
+
+fn assert_no_allocation<T: Transport + 'static>(near: T, far: T, listen: &str) {
+    let mut ends = Ends::new(near, far, listen);
+    for _ in 0..WARM {
+        ends.turn();
+    }
+    let counted = measure(|| {
+        for _ in 0..TURNS {
+            ends.turn();
+        }
+    });
+    let messages = 2 * TURN * TURNS;
+    assert_eq!(
+        counted.count_total, 0,
+        "allocations for {messages} messages: {counted:?}"
+    );
+}
+
+#[test]
+fn the_counter_counts() {
+    assert!(measure(|| drop(std::hint::black_box(vec![1u8; 100]))).count_total > 0);
+}
+
+#[test]
+fn over_tcp() {
+    assert_no_allocation(Tcp::new(), Tcp::new(), "tcp://127.0.0.1:0");
+}
+
+#[test]
+fn over_shared_memory() {
+    assert_no_allocation(Shm::new(), Shm::new(), "shm://@");
+}
+
+#[cfg(feature = "verbs")]
+#[test]
+#[ignore = "needs an RDMA device: soft-roce-setup run"]
+fn over_rdma() {
+    use transport_rdma::{Rdma, RdmaOptions};
+    let rdma = || Rdma::new(RdmaOptions::default()).expect("an RDMA device");
+    assert_no_allocation(rdma(), rdma(), "rdma://127.0.0.1:0");
+}
