@@ -2,6 +2,7 @@
 //! holds what they share.
 
 pub mod audit;
+pub mod numbers;
 pub mod over;
 pub mod process;
 pub mod proxy;

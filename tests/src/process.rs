@@ -7,6 +7,9 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::audit::PATIENCE;
 
@@ -71,9 +74,27 @@ impl OtherProcess {
     /// # Panics
     /// When it is over, or nothing comes in time.
     pub fn told(&self) -> String {
+        self.told_within(PATIENCE)
+    }
+
+    /// The next thing it tells.
+    ///
+    /// # Panics
+    /// When it is over, or nothing comes in time.
+    pub fn told_within(&self, patience: Duration) -> String {
         self.told
-            .recv_timeout(PATIENCE)
+            .recv_timeout(patience)
             .expect("a word from the other process")
+    }
+
+    /// Stops it where it is, as a debugger or a paused machine does, or lets it go on.
+    ///
+    /// # Panics
+    /// When it is gone.
+    pub fn stop(&self, stop: bool) {
+        let signal = if stop { Signal::STOP } else { Signal::CONT };
+        let id = i32::try_from(self.id()).ok().and_then(Pid::from_raw);
+        kill_process(id.expect("a process id"), signal).expect("the other process lives");
     }
 
     /// Kills it, as a power cut does: with no chance to say goodbye.

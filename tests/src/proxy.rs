@@ -79,6 +79,13 @@ impl Proxy {
         }
     }
 
+    /// Resets every connection now: both ends get a RST, and what was on its way is gone.
+    pub fn reset(&self) {
+        for stream in self.shared.open.lock().expect("not poisoned").drain(..) {
+            let _ = rustix::net::connect_unspec(&stream);
+        }
+    }
+
     /// Refuses connections from now on, or accepts them again.
     pub fn refuse(&self, refuse: bool) {
         self.shared.closed.store(refuse, Ordering::SeqCst);

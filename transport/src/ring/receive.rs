@@ -6,7 +6,7 @@ use super::send::zero;
 use super::{MIN_CAPACITY, Position, max_frame};
 use crate::frame::{self, FrameError, HEADER, Header, Integrity, Kind, field};
 use crate::memory::RingMemory;
-use crate::sync::atomic::Ordering;
+use crate::sync::atomic::{Ordering, fence};
 
 /// How a link lets the receiver know which bytes have arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -225,11 +225,24 @@ impl ReceiveRing {
     #[inline]
     pub fn consume(&mut self, size: usize) {
         let next = self.consumed + size as u64;
-        if self.arrival != Arrival::Counted {
-            zero(&self.memory, self.consumed, next);
+        match self.arrival {
+            Arrival::Counted => {}
+            Arrival::Published => self.give_up(size),
+            Arrival::Checked => zero(&self.memory, self.consumed, next),
         }
         self.consumed = next;
         self.arrived = self.arrived.max(next);
+    }
+
+    /// Zeroes a frame that stands in memory of the sender's. At every step the sender can tell that it was consumed,
+    /// and where the next one starts: see `SendRing::unacknowledged`. So its first word says padding, then its other
+    /// bytes are zero, then its first word is.
+    fn give_up(&self, size: usize) {
+        let word = self.memory.word(self.offset(self.consumed));
+        word.store(frame::as_padding(word.load(Ordering::Relaxed)), Ordering::Relaxed);
+        fence(Ordering::Release);
+        zero(&self.memory, self.consumed + 8, self.consumed + size as u64);
+        word.store(0, Ordering::Release);
     }
 }
 

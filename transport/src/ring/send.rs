@@ -10,7 +10,7 @@ use crossbeam_utils::CachePadded;
 use super::{MIN_CAPACITY, Position, max_frame};
 use crate::frame::{self, HEADER, Header, Integrity, Kind, field};
 use crate::memory::RingMemory;
-use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicU64, Ordering, fence};
 
 /// Why a claim was not granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -353,7 +353,8 @@ impl SendRing {
     /// Shows every committed frame from `from` on that the peer has not acknowledged, padding left out; for a session
     /// that is over. Returns where to go on: the end, or the first frame that is not committed yet.
     ///
-    /// In a ring that both ends map, frames that the peer consumed without acknowledging are zero, and are left out.
+    /// In a ring that both ends map, frames that the peer consumed without acknowledging are zero, or say padding while it
+    /// zeroes them, and are left out.
     pub fn unacknowledged(&self, from: Position, mut show: impl FnMut(Position, Header, &[u8])) -> Position {
         let claimed = self.claimed();
         let mut at = from.max(self.released());
@@ -372,7 +373,17 @@ impl SendRing {
                 return claimed;
             };
             if header.kind != Kind::Padding {
-                show(at, header, self.bytes(at + HEADER as u64, header.length as usize));
+                let body = self.bytes(at + HEADER as u64, header.length as usize);
+                if self.shared.is_none() {
+                    show(at, header, body);
+                } else {
+                    let copy = body.to_vec();
+                    // Between the bytes before and the word after; pairs with the fence of `ReceiveRing::give_up`.
+                    fence(Ordering::Acquire);
+                    if self.word(at).load(Ordering::Relaxed) == first {
+                        show(at, header, &copy);
+                    }
+                }
             }
             at += header.size() as u64;
         }

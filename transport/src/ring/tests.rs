@@ -308,3 +308,40 @@ fn a_piece_ends_where_the_ring_does_and_leaves_the_zeroes_behind_its_last_frame_
     let piece = sender.committed_piece(piece.end, u64::MAX);
     assert_eq!(piece.end, CAPACITY as u64 + 80);
 }
+
+#[test]
+fn a_frame_that_the_peer_was_zeroing_when_it_stopped_is_no_dead_letter_and_hides_none() {
+    let memory = RingMemory::anonymous(CAPACITY).unwrap();
+    let cell = RingMemory::anonymous(4096).unwrap();
+    let sender = SendRing::shared(memory.clone(), cell);
+    let mut receiver = ReceiveRing::new(memory.clone(), Integrity::None, Arrival::Published);
+    // Bodies that look like headers of every kind.
+    let body = [0x10, 0, 0, 0x20, 0x30, 0, 0, 0x40].repeat(20);
+    for _ in 0..3 {
+        send(&sender, &body);
+    }
+    let shown = |sender: &SendRing| {
+        let mut positions = Vec::new();
+        sender.unacknowledged(0, |position, _, shown| {
+            assert_eq!(shown, body);
+            positions.push(position);
+        });
+        positions
+    };
+    let frame = size(body.len());
+    assert_eq!(shown(&sender), [0, frame as u64, 2 * frame as u64]);
+    assert_eq!(take(&mut receiver).as_deref(), Some(&body[..]));
+    assert_eq!(shown(&sender), [frame as u64, 2 * frame as u64]);
+    // Stopped at each step of consuming the second.
+    let first = memory.word(frame).load(std::sync::atomic::Ordering::Relaxed);
+    memory.word(frame).store(
+        crate::frame::as_padding(first),
+        std::sync::atomic::Ordering::Relaxed,
+    );
+    for zeroed in (frame + 8..2 * frame).step_by(8) {
+        assert_eq!(shown(&sender), [2 * frame as u64], "zeroed up to {zeroed}");
+        memory.word(zeroed).store(0, std::sync::atomic::Ordering::Relaxed);
+    }
+    memory.word(frame).store(0, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(shown(&sender), [2 * frame as u64]);
+}
