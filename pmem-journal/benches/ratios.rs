@@ -203,7 +203,8 @@ mod mapped {
 
     use super::*;
 
-    const SIZE: usize = 64 << 20;
+    /// As large as the segment, so that both sides walk through as much memory.
+    const SIZE: usize = 1 << 30;
     const BURST: usize = 16;
 
     struct Bare {

@@ -1,7 +1,8 @@
 //! Following a journal live: what is there, a word that this was all, and then each event as it becomes durable.
 //!
-//! In the writer's process a follower sleeps until the writer publishes. In another it looks at what the writer
-//! publishes, more and more rarely while nothing comes, up to every [`LONGEST`]; it never spins.
+//! In the process of a writer on a file a follower sleeps until the writer publishes. Elsewhere, and beside a writer on
+//! persistent memory, it looks at what is published, more and more rarely while nothing comes, up to every
+//! [`LONGEST`]; it never spins.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use crate::event::Recorded;
 use crate::reader::Reader;
 use crate::select::{Selected, Selection};
 
-/// The longest pause between two looks at what a writer in another process publishes.
+/// The longest pause between two looks.
 const LONGEST: Duration = Duration::from_millis(5);
 const SHORTEST: Duration = Duration::from_micros(50);
 
@@ -69,7 +70,7 @@ impl Follower {
             if left.is_zero() {
                 return Ok(Followed::TimedOut);
             }
-            match self.reader.published() {
+            match self.reader.wakes() {
                 Some(published) => drop(published.wait_beyond(self.selected.limit(), left)),
                 None => {
                     std::thread::sleep(self.pause.min(left));

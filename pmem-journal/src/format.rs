@@ -3,6 +3,7 @@
 //! Encoding never fails once [`encoded_len`] has been checked. Decoding takes any bytes at all and answers with a
 //! view or the reason why they are no record; it reads only inside the slice it is given, and never panics.
 
+use crate::checksum;
 use crate::event::{EntityId, Event, Recorded};
 
 /// Where each field of a record header lies.
@@ -91,29 +92,81 @@ pub(crate) fn encoded_len(event: &Event<'_>) -> usize {
     padded(HEADER + key_len(event) + extension_len(event) + event.payload.len())
 }
 
-/// Appends the record to `out`. Limits have been checked.
-pub(crate) fn encode(out: &mut Vec<u8>, event: &Event<'_>, place: &Place) {
-    let extension = extension_len(event);
-    let len = HEADER + key_len(event) + extension + event.payload.len();
+/// A record, ready to be written: limits have been checked.
+pub(crate) struct Encoded<'a> {
+    /// The header with its checksum, as little-endian words, so that it can stay in registers.
+    pub(crate) header: [u64; HEADER / 8],
+    /// Key and extension.
+    pub(crate) prefix: &'a [u8],
+    pub(crate) payload: &'a [u8],
+}
+
+impl Encoded<'_> {
+    /// Bytes with the padding.
+    pub(crate) fn padded_len(&self) -> usize {
+        padded(HEADER + self.prefix.len() + self.payload.len())
+    }
+
+    /// Appends all of it to `out`.
+    pub(crate) fn append_to(&self, out: &mut Vec<u8>) {
+        let len = HEADER + self.prefix.len() + self.payload.len();
+        out.reserve(padded(len));
+        for word in self.header {
+            out.extend_from_slice(&word.to_le_bytes());
+        }
+        if !self.prefix.is_empty() {
+            out.extend_from_slice(self.prefix);
+        }
+        out.extend_from_slice(self.payload);
+        if len != padded(len) {
+            out.extend_from_slice(&[0; ALIGN][..padded(len) - len]);
+        }
+    }
+}
+
+/// Encodes the event's record, with `scratch` for what is neither header nor payload.
+#[inline(always)]
+pub(crate) fn encode<'a>(event: &Event<'a>, place: &Place, scratch: &'a mut Vec<u8>) -> Encoded<'a> {
+    let plain = event.idempotency_key == 0 && event.correlation.is_none() && event.tags.is_empty();
+    let extension = if plain { 0 } else { encode_prefix(event, scratch) };
+    let prefix: &[u8] = if plain { &[] } else { scratch };
+    let len = HEADER + prefix.len() + event.payload.len();
     let flags = place.flags | if event.idempotency_key == 0 { 0 } else { FLAG_KEY };
-    let start = out.len();
-    let mut header = [0u8; HEADER];
-    header[field::LEN].copy_from_slice(&(len as u32).to_le_bytes());
-    header[field::KIND].copy_from_slice(&event.kind.to_le_bytes());
-    header[field::SCHEMA].copy_from_slice(&event.schema_version.to_le_bytes());
-    header[field::FLAGS].copy_from_slice(&flags.to_le_bytes());
-    header[field::EXTENSION_LEN].copy_from_slice(&(extension as u16).to_le_bytes());
-    header[field::POSITION].copy_from_slice(&place.position.to_le_bytes());
-    header[field::EPOCH].copy_from_slice(&place.epoch.to_le_bytes());
-    header[field::DURABLE_GAP].copy_from_slice(&place.durable_gap.to_le_bytes());
-    header[field::ENTITY].copy_from_slice(&event.entity.0.to_le_bytes());
-    header[field::SEQUENCE].copy_from_slice(&place.sequence.to_le_bytes());
-    header[field::TIMESTAMP].copy_from_slice(&place.timestamp.to_le_bytes());
-    out.reserve(padded(len));
-    out.extend_from_slice(&header);
+    let entity = event.entity.0;
+    // The fields in the order of `field`.
+    let mut header = [
+        (len as u64) << 32,
+        u64::from(event.kind)
+            | u64::from(event.schema_version) << 16
+            | u64::from(flags) << 32
+            | (extension as u64) << 48,
+        place.position,
+        u64::from(place.epoch) | u64::from(place.durable_gap) << 32,
+        entity as u64,
+        (entity >> 64) as u64,
+        place.sequence,
+        place.timestamp,
+    ];
+    let mut crc = checksum::of_header(place.salt, &header);
+    if !prefix.is_empty() {
+        crc = checksum::append(crc, prefix);
+    }
+    header[0] |= u64::from(checksum::append(crc, event.payload));
+    Encoded {
+        header,
+        prefix,
+        payload: event.payload,
+    }
+}
+
+/// Key and extension; answers the extension's length.
+#[cold]
+fn encode_prefix(event: &Event<'_>, out: &mut Vec<u8>) -> usize {
+    out.clear();
     if event.idempotency_key != 0 {
         out.extend_from_slice(&event.idempotency_key.to_le_bytes());
     }
+    let key = out.len();
     if let Some(id) = event.correlation {
         out.extend_from_slice(&[EXTENSION_CORRELATION, 16]);
         out.extend_from_slice(&id.to_le_bytes());
@@ -122,10 +175,7 @@ pub(crate) fn encode(out: &mut Vec<u8>, event: &Event<'_>, place: &Place) {
         out.extend_from_slice(&[EXTENSION_TAG, tag.len() as u8]);
         out.extend_from_slice(tag.as_bytes());
     }
-    out.extend_from_slice(event.payload);
-    let crc = crc32c::crc32c_append(place.salt, &out[start + field::LEN.start..]);
-    out[start..start + 4].copy_from_slice(&crc.to_le_bytes());
-    out.extend_from_slice(&[0; ALIGN][..padded(len) - len]);
+    out.len() - key
 }
 
 /// A control record: no event, no payload.
@@ -135,14 +185,8 @@ pub(crate) fn encode_control(kind: u16, place: &Place) -> Vec<u8> {
         schema_version: 0,
         ..Event::new(EntityId(0), kind, &[])
     };
-    encode(
-        &mut out,
-        &event,
-        &Place {
-            flags: FLAG_CONTROL,
-            ..*place
-        },
-    );
+    let flags = FLAG_CONTROL;
+    encode(&event, &Place { flags, ..*place }, &mut Vec::new()).append_to(&mut out);
     out
 }
 
@@ -193,7 +237,24 @@ fn get<const N: usize>(bytes: &[u8; HEADER], range: std::ops::Range<usize>) -> [
 }
 
 impl Header {
+    /// The header of no record at all.
+    pub(crate) const NONE: Header = Header {
+        crc: 0,
+        len: 0,
+        kind: 0,
+        schema_version: 0,
+        flags: 0,
+        extension_len: 0,
+        position: 0,
+        epoch: 0,
+        durable_gap: 0,
+        entity: 0,
+        sequence: 0,
+        timestamp: 0,
+    };
+
     /// The header in these bytes, or `None` where the length is zero: nothing was ever written there.
+    #[inline(always)]
     pub(crate) fn decode(bytes: &[u8; HEADER], room: u64) -> Result<Option<Header>, Invalid> {
         let len = u32::from_le_bytes(get(bytes, field::LEN));
         if len == 0 && bytes.iter().all(|b| *b == 0) {
@@ -244,6 +305,7 @@ impl Header {
     }
 
     /// The event in `record`, which is this header's record, whole.
+    #[inline(always)]
     pub(crate) fn event<'a>(&self, record: &'a [u8]) -> Recorded<'a> {
         let extension = HEADER + if self.flags & FLAG_KEY != 0 { KEY } else { 0 };
         let body = extension + self.extension_len;
@@ -263,8 +325,9 @@ impl Header {
 }
 
 /// Checks the record's checksum against the salt.
+#[inline]
 pub(crate) fn check(record: &[u8], header: &Header, salt: u32) -> Result<(), Invalid> {
-    let computed = crc32c::crc32c_append(salt, &record[field::LEN.start..header.len]);
+    let computed = checksum::append(salt, &record[field::LEN.start..header.len]);
     if computed == header.crc {
         Ok(())
     } else {
@@ -315,7 +378,7 @@ mod tests {
             timestamp: 23,
         };
         let mut bytes = Vec::new();
-        encode(&mut bytes, &event, &place);
+        encode(&event, &place, &mut Vec::new()).append_to(&mut bytes);
         assert_eq!(bytes.len(), encoded_len(&event));
         let decode = |bytes: &[u8]| -> Result<Header, Option<Invalid>> {
             let header = Header::decode(bytes[..HEADER].try_into().unwrap(), bytes.len() as u64)

@@ -212,6 +212,16 @@ impl Index {
         Ok(None)
     }
 
+    /// The entity's last sequence, to be counted up.
+    #[inline]
+    pub(crate) fn loaded(&mut self, entity: u128) -> Result<&mut u64> {
+        // Looked up twice only where it is not there.
+        if !self.active.entities.contains_key(&entity) {
+            self.load(entity)?;
+        }
+        Ok(self.sequence_mut(entity))
+    }
+
     /// Makes sure that the entity's sequence is in memory, so that taking the next cannot fail.
     pub(crate) fn load(&mut self, entity: u128) -> Result<()> {
         if !self.active.entities.contains_key(&entity) {

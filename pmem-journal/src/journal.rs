@@ -6,8 +6,9 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use crate::clock::Clock;
 use crate::commit::Group;
 use crate::error::{Error, Result};
 use crate::event::{Appended, EntityId, Event, Expected};
@@ -78,6 +79,10 @@ pub(crate) struct State {
     durable_events: u64,
     /// Encoded and not yet written, ending at `offset`.
     pub(crate) pending: Vec<u8>,
+    /// Records are written where they belong as they are encoded; `pending` stays empty.
+    in_place: bool,
+    scratch: Vec<u8>,
+    clock: Clock,
     pub(crate) group: Group,
     pub(crate) poison: Option<Arc<str>>,
     closed: bool,
@@ -261,6 +266,9 @@ impl Journal {
             durable: log_position,
             durable_events: next_position,
             pending: Vec::new(),
+            in_place: mapped,
+            scratch: Vec::new(),
+            clock: Clock::default(),
             group: Group::default(),
             poison: None,
             closed: false,
@@ -335,9 +343,24 @@ impl Journal {
     pub fn append_mut(&mut self, events: &[Event<'_>], expected: Expected) -> Result<Appended> {
         if self.mapped {
             let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-            if let Taken::Appended(appended) = state.take(events, expected)? {
+            state.refuse_if_poisoned()?;
+            let bytes = state.bytes_of(events)?;
+            let duplicate = state.check(events, expected)?.is_some();
+            if !duplicate && state.offset + bytes <= state.segment.header.events_end() {
+                let Span {
+                    first,
+                    last,
+                    sequence,
+                } = state.encode(events)?;
                 state.commit_here()?;
-                return Ok(appended);
+                // Made after the fence out of three numbers: moving a whole answer across it would wait for the
+                // medium, and the next append may begin meanwhile.
+                return Ok(Appended {
+                    first_position: first,
+                    last_position: last,
+                    sequence,
+                    duplicate: false,
+                });
             }
         }
         self.append(events, expected)
@@ -353,8 +376,7 @@ impl Journal {
             state = self.rotate(state, bytes as u64)?;
         }
         for batch in batches {
-            state.load(batch)?;
-            state.encode(batch);
+            state.encode(batch)?;
         }
         if self.mapped {
             return state.commit_here();
@@ -366,7 +388,7 @@ impl Journal {
     /// A reader in this process: what it reads is durable, and following wakes with each commit.
     pub fn reader(&self) -> Reader {
         let indexes = Arc::clone(self.lock().index.indexes());
-        Reader::within(&self.dir, Arc::clone(&self.published), indexes)
+        Reader::within(&self.dir, Arc::clone(&self.published), !self.mapped, indexes)
     }
 
     /// Events at `from` and after, up to what is durable now.
@@ -503,20 +525,7 @@ impl State {
         if self.offset + bytes > self.segment.header.events_end() {
             return Ok(Taken::NeedsRoom(bytes));
         }
-        self.load(events)?;
-        Ok(Taken::Appended(self.encode(events).appended(false)))
-    }
-
-    /// Has the last sequence of each entity at hand.
-    fn load(&mut self, events: &[Event<'_>]) -> Result<()> {
-        let mut known = None;
-        for event in events {
-            if known != Some(event.entity) {
-                self.index.load(event.entity.0)?;
-                known = Some(event.entity);
-            }
-        }
-        Ok(())
+        Ok(Taken::Appended(self.encode(events)?.appended(false)))
     }
 
     /// Bytes of the batch on the medium, if it is inside all limits.
@@ -595,41 +604,59 @@ impl State {
         Ok(span)
     }
 
-    /// Encodes the batch at the end of `pending` and takes its positions and sequences.
-    fn encode(&mut self, events: &[Event<'_>]) -> Span {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |d| d.as_nanos() as u64);
-        self.timestamp = self.timestamp.max(now);
+    /// Takes positions and sequences for the batch and encodes it: on a mapped journal into the segment, on a file
+    /// at the end of `pending`.
+    #[inline(always)]
+    fn encode(&mut self, events: &[Event<'_>]) -> Result<Span> {
+        let Some(mut entity) = events.first().map(|event| event.entity) else {
+            return Err(Error::EmptyBatch);
+        };
+        // Nothing may fail once positions are taken: sequences of other entities are looked for before.
+        if events.iter().any(|event| event.entity != entity) {
+            for event in events {
+                self.index.load(event.entity.0)?;
+            }
+        }
+        let mut sequence = self.index.loaded(entity.0)?;
+        self.timestamp = self.timestamp.max(self.clock.now());
         let first = self.next_position;
-        let mut sequence = 0;
+        let header = &self.segment.header;
         let mut keyed = false;
+        let mut failed = None;
         for (n, event) in events.iter().enumerate() {
-            let mut flags = 0;
-            if n == 0 {
-                flags |= FLAG_BATCH_START;
+            if event.entity != entity {
+                entity = event.entity;
+                sequence = self.index.sequence_mut(entity.0);
             }
-            if n + 1 == events.len() {
-                flags |= FLAG_BATCH_END;
-            }
-            let last = self.index.sequence_mut(event.entity.0);
-            *last += 1;
-            sequence = *last;
+            *sequence += 1;
             keyed |= event.idempotency_key != 0;
+            let start = if n == 0 { FLAG_BATCH_START } else { 0 };
+            let end = if n + 1 == events.len() { FLAG_BATCH_END } else { 0 };
             let place = Place {
                 salt: self.salt,
                 epoch: self.epoch,
-                flags,
+                flags: start | end,
                 position: self.next_position,
                 // A group never spans segments, so the gap stays below the largest segment.
-                durable_gap: (self.log_end() - self.durable) as u32,
-                sequence,
+                durable_gap: (header.log_position(self.offset) - self.durable) as u32,
+                sequence: *sequence,
                 timestamp: self.timestamp,
             };
-            let before = self.pending.len();
-            format::encode(&mut self.pending, event, &place);
-            self.offset += (self.pending.len() - before) as u64;
+            let record = format::encode(event, &place, &mut self.scratch);
+            if self.in_place {
+                if let Err(e) = self.segment.file.write_record(self.offset, &record) {
+                    failed = Some(e);
+                    break;
+                }
+            } else {
+                record.append_to(&mut self.pending);
+            }
+            self.offset += record.padded_len() as u64;
             self.next_position += 1;
+        }
+        let sequence = *sequence;
+        if let Some(e) = failed {
+            return Err(self.poison(&format!("a write failed: {e}")));
         }
         let span = Span {
             first,
@@ -641,27 +668,18 @@ impl State {
                 self.index.remember(event.entity.0, event.idempotency_key, span);
             }
         }
-        span
+        Ok(span)
     }
 
-    /// Writes and commits what is pending under the lock.
+    /// Commits, under the lock, what was written into the segment.
+    #[inline(always)]
     pub(crate) fn commit_here(&mut self) -> Result<()> {
-        if self.pending.is_empty() {
+        if self.durable == self.log_end() {
             return Ok(());
         }
-        if self.pending.is_empty() {
-            return Ok(());
-        }
-        let at = self.offset - self.pending.len() as u64;
-        let written = self
-            .segment
-            .file
-            .write_at(at, &self.pending)
-            .and_then(|()| self.segment.file.commit());
-        self.pending.clear();
-        match written {
+        match self.segment.file.commit() {
             Ok(()) => self.committed(self.log_end(), self.next_position),
-            Err(e) => Err(self.poison(&format!("a write or sync failed: {e}"))),
+            Err(e) => Err(self.poison(&format!("a sync failed: {e}"))),
         }
     }
 
@@ -676,7 +694,11 @@ impl State {
     /// Tells readers in all processes what is durable.
     fn publish(&self) -> std::io::Result<()> {
         self.publisher.publish(self.durable)?;
-        self.published.publish(self.durable);
+        if self.in_place {
+            self.published.publish_quietly(self.durable);
+        } else {
+            self.published.publish(self.durable);
+        }
         Ok(())
     }
 

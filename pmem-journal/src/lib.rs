@@ -24,6 +24,10 @@
 //!
 //! What is promised, exactly, is in `docs/DURABILITY.md`; what is in the files, byte by byte, in `docs/FORMAT.md`.
 
+#[allow(unsafe_code)]
+mod checksum;
+#[allow(unsafe_code)]
+mod clock;
 mod commit;
 #[cfg(test)]
 mod crash_tests;

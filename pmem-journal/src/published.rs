@@ -23,6 +23,12 @@ impl Published {
         }
     }
 
+    /// As [`Published::publish`], and wakes nobody: the full fence that a wake-up needs would wait for the
+    /// non-temporal stores of the append, which costs more than the append.
+    pub(crate) fn publish_quietly(&self, position: u64) {
+        self.position.store(position, Ordering::Release);
+    }
+
     #[cold]
     fn wake(&self) {
         // Held for an instant, so that a sleeper is either before its look at the position or asleep.

@@ -30,6 +30,8 @@ pub struct Reader {
     dir: PathBuf,
     /// The writer's own knowledge, in its own process.
     published: Option<Arc<Published>>,
+    /// And the writer wakes who sleeps on it.
+    wakes: bool,
     indexes: Arc<Indexes>,
     /// With no writer: how far the journal was found to be valid, and when `published` had last been written.
     settled: Arc<Mutex<Option<(SystemTime, u64)>>>,
@@ -54,23 +56,31 @@ impl Reader {
         Ok(Reader {
             dir,
             published: None,
+            wakes: false,
             indexes: Arc::new(indexes),
             settled: Arc::default(),
         })
     }
 
     /// A reader in the writer's process.
-    pub(crate) fn within(dir: &Path, published: Arc<Published>, indexes: Arc<Indexes>) -> Reader {
+    pub(crate) fn within(
+        dir: &Path,
+        published: Arc<Published>,
+        wakes: bool,
+        indexes: Arc<Indexes>,
+    ) -> Reader {
         Reader {
             dir: dir.to_owned(),
             published: Some(published),
+            wakes,
             indexes,
             settled: Arc::default(),
         }
     }
 
-    pub(crate) fn published(&self) -> Option<&Published> {
-        self.published.as_deref()
+    /// What to sleep on until more is durable, if the writer wakes its readers.
+    pub(crate) fn wakes(&self) -> Option<&Published> {
+        self.published.as_deref().filter(|_| self.wakes)
     }
 
     pub(crate) fn indexes(&self) -> &Indexes {

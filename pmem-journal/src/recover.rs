@@ -284,13 +284,14 @@ pub(crate) fn scan_segment(
             });
         }
         match scanner.step(file).map_err(Error::io("read", name))? {
-            Step::Record(record, _) if record.is_control() => {
-                out.report.clean = record.kind == CONTROL_CLOSE;
+            Step::Record if scanner.header().is_control() => {
+                out.report.clean = scanner.header().kind == CONTROL_CLOSE;
             }
-            Step::Record(record, range) => {
-                learner
-                    .learn(&record, &scanner.bytes()[range.clone()])
-                    .map_err(|cause| corrupt(scanner.offset - range.len() as u64, cause.to_string()))?;
+            Step::Record => {
+                let record = scanner.header();
+                learner.learn(record, scanner.record()).map_err(|cause| {
+                    corrupt(scanner.offset - scanner.record().len() as u64, cause.to_string())
+                })?;
                 out.timestamp = out.timestamp.max(record.timestamp);
                 out.report.clean = false;
             }

@@ -126,6 +126,7 @@ impl Reader {
 
 impl Replay {
     /// The next event, or `None` at the end of what was durable when this replay began or was last refreshed.
+    #[inline]
     pub fn next_event(&mut self) -> Result<Option<Recorded<'_>>> {
         Ok(if self.advance()? { self.last_event() } else { None })
     }
@@ -138,7 +139,8 @@ impl Replay {
                 .step(&*self.open.file)
                 .map_err(Error::io("read", &self.open.name))?
             {
-                Step::Record(header, _) => {
+                Step::Record => {
+                    let header = self.scanner.header();
                     if !header.is_control() && header.position >= self.from {
                         return Ok(true);
                     }
@@ -157,6 +159,7 @@ impl Replay {
     }
 
     /// The event moved past last.
+    #[inline]
     pub(crate) fn last_event(&self) -> Option<Recorded<'_>> {
         self.scanner.last_event()
     }

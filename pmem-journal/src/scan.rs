@@ -108,8 +108,8 @@ impl Window {
 /// What stands at the scanner's offset.
 #[derive(Debug)]
 pub(crate) enum Step {
-    /// A valid record; its bytes are this range of [`Scanner::bytes`].
-    Record(Header, Range<usize>),
+    /// A valid record: [`Scanner::header`] and [`Scanner::record`] tell of it.
+    Record,
     /// Nothing was written here, or the end of the room for records.
     End,
     /// Something that is not a valid record.
@@ -130,7 +130,8 @@ pub(crate) struct Scanner {
     pub(crate) position: u64,
     in_batch: bool,
     /// The record that the last step moved past.
-    last: Option<(Header, Range<usize>)>,
+    last: Range<usize>,
+    header: Header,
     /// The next record says which epoch and position are in force.
     anywhere: bool,
     /// Of a compacted segment: positions rise with gaps.
@@ -149,7 +150,8 @@ impl Scanner {
             salt: format::salt(&segment.journal, segment.epoch),
             position: segment.first_position,
             in_batch: false,
-            last: None,
+            last: 0..0,
+            header: Header::NONE,
             anywhere: false,
             gaps: segment.compacted,
             checks,
@@ -184,10 +186,22 @@ impl Scanner {
         self.window.mapped = file.map_for_reading();
     }
 
+    /// The header of the record that the last step moved past.
+    #[inline]
+    pub(crate) fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// The record that the last step moved past, whole.
+    pub(crate) fn record(&self) -> &[u8] {
+        self.window.bytes().get(self.last.clone()).unwrap_or(&[])
+    }
+
     /// The event that the last step moved past.
+    #[inline(always)]
     pub(crate) fn last_event(&self) -> Option<Recorded<'_>> {
-        let (header, range) = self.last.as_ref()?;
-        Some(header.event(self.window.bytes().get(range.clone())?))
+        let record = self.window.bytes().get(self.last.clone())?;
+        (record.len() == self.header.len && !record.is_empty()).then(|| self.header.event(record))
     }
 
     /// Goes on in another segment, with the same buffer.
@@ -198,10 +212,6 @@ impl Scanner {
             ..Scanner::new(segment, 0, self.checks)
         };
         self.window.clear();
-    }
-
-    pub(crate) fn bytes(&self) -> &[u8] {
-        self.window.bytes()
     }
 
     /// Records end at `end` from now on; what was buffered beyond is read anew.
@@ -215,8 +225,8 @@ impl Scanner {
     }
 
     /// The next record; moves past it only if it is valid.
+    #[inline]
     pub(crate) fn step(&mut self, file: &dyn MediumFile) -> io::Result<Step> {
-        self.last = None;
         if self.offset >= self.end {
             return Ok(Step::End);
         }
@@ -284,7 +294,8 @@ impl Scanner {
             self.in_batch = header.flags & FLAG_BATCH_END == 0;
         }
         self.offset += padded(header.len) as u64;
-        self.last = Some((header, range.clone()));
-        Ok(Step::Record(header, range))
+        self.last = range;
+        self.header = header;
+        Ok(Step::Record)
     }
 }

@@ -74,9 +74,10 @@ impl Sealed {
         loop {
             let at = scanner.offset;
             match scanner.step(&*self.file).map_err(Error::io("read", &self.name))? {
-                Step::Record(record, range) => {
+                Step::Record => {
+                    let record = scanner.header();
                     if !record.is_control() {
-                        each(&record, at, &scanner.bytes()[range]);
+                        each(record, at, scanner.record());
                     }
                 }
                 Step::End if at == self.footer.end => return Ok(()),
@@ -94,8 +95,9 @@ impl Sealed {
         loop {
             let at = scanner.offset;
             match scanner.step(&*self.file).map_err(Error::io("read", &self.name))? {
-                Step::Record(record, range) => {
-                    let record_key = record.key(&scanner.bytes()[range]);
+                Step::Record => {
+                    let record = scanner.header();
+                    let record_key = record.key(scanner.record());
                     found |= at == event && record.entity == entity && record_key == key;
                     let first = *first.get_or_insert(record.position);
                     if record.flags & FLAG_BATCH_END != 0 {

@@ -171,7 +171,7 @@ impl Selected {
             .step(&*segment.file)
             .map_err(Error::io("read", &segment.name))?
         {
-            Step::Record(..) => Ok(true),
+            Step::Record => Ok(true),
             Step::End => Err(segment.corrupt(offset, "nothing is written where an event was indexed")),
             Step::Invalid(cause) => Err(segment.corrupt(offset, cause)),
         }

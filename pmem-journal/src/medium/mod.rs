@@ -20,6 +20,8 @@ use std::io;
 
 use read_map::ReadMap;
 
+use crate::format::Encoded;
+
 /// How a file is to be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
@@ -64,6 +66,12 @@ pub(crate) trait MediumFile: Send + Sync {
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize>;
     /// Writes all of `bytes` inside the file's length.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Writes a record: [`MediumFile::write_at`] without a copy in between, where the medium can.
+    fn write_record(&self, offset: u64, record: &Encoded<'_>) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        record.append_to(&mut bytes);
+        self.write_at(offset, &bytes)
+    }
     /// Makes this thread's writes durable.
     fn commit(&self) -> io::Result<()>;
     /// Makes everything in the file durable, whoever wrote it.

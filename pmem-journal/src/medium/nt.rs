@@ -3,7 +3,9 @@
 //! The only promise: after [`copy`] and then [`fence`] on one thread, the bytes have left the CPU for the memory
 //! controller, which on an ADR platform is inside the power-fail domain.
 
-use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_sfence, _mm_stream_si128};
+use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_set_epi64x, _mm_sfence, _mm_stream_si128};
+
+use crate::format::Encoded;
 
 /// Copies `bytes` to `to` with non-temporal stores.
 ///
@@ -23,6 +25,40 @@ pub(super) unsafe fn copy(to: *mut u8, bytes: &[u8]) {
             )
         };
         at += 16;
+    }
+}
+
+/// Writes a record with non-temporal stores: the header out of registers, key, extension and payload from where they
+/// are, and zeroes up to the next multiple of 16.
+///
+/// # Safety
+/// `record.padded_len()` bytes from `to` are writable, `to` is 16-byte aligned, and no reference into them exists.
+#[inline]
+pub(super) unsafe fn record(to: *mut u8, record: &Encoded<'_>) {
+    debug_assert!(to.addr().is_multiple_of(16));
+    let mut at = 0;
+    for pair in record.header.chunks_exact(2) {
+        // SAFETY: the header is the first 64 bytes of the range; SSE2 is part of x86_64.
+        unsafe { _mm_stream_si128(to.add(at).cast(), _mm_set_epi64x(pair[1] as i64, pair[0] as i64)) };
+        at += 16;
+    }
+    let (whole, rest) = if record.prefix.is_empty() {
+        record.payload.split_at(record.payload.len() & !15)
+    } else {
+        // Rare, and of any length: one copy aligns it.
+        let joined = [record.prefix, record.payload, &[0; 15]].concat();
+        let len = (record.prefix.len() + record.payload.len()).next_multiple_of(16);
+        // SAFETY: header and joined bytes with the padding are the range.
+        unsafe { copy(to.add(at), &joined[..len]) };
+        return;
+    };
+    // SAFETY: the whole sixteens of the payload follow the header inside the range.
+    unsafe { copy(to.add(at), whole) };
+    if !rest.is_empty() {
+        let mut last = [0; 16];
+        last[..rest.len()].copy_from_slice(rest);
+        // SAFETY: the padded rest is the last 16 bytes of the range.
+        unsafe { copy(to.add(at + whole.len()), &last) };
     }
 }
 

@@ -15,6 +15,7 @@ use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 
 use super::file::FileMedium;
 use super::{Access, Medium, MediumFile};
+use crate::format::Encoded;
 use crate::mode::{Mode, Probe};
 
 /// A directory whose segments are mapped.
@@ -185,6 +186,23 @@ impl MediumFile for MappedFile {
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.mapping.write(offset, bytes, self.streaming)
+    }
+
+    #[inline]
+    fn write_record(&self, offset: u64, record: &Encoded<'_>) -> io::Result<()> {
+        #[cfg(target_arch = "x86_64")]
+        if self.streaming && offset.is_multiple_of(16) {
+            let end = offset.checked_add(record.padded_len() as u64);
+            if end.is_some_and(|end| end <= self.mapping.len as u64) {
+                // SAFETY: the record's range lies inside the mapping, which begins at a page and so is aligned at every
+                // multiple of 16, and no reference into it exists.
+                unsafe { super::nt::record(self.mapping.base.as_ptr().add(offset as usize), record) };
+                return Ok(());
+            }
+        }
+        let mut bytes = Vec::new();
+        record.append_to(&mut bytes);
+        self.write_at(offset, &bytes)
     }
 
     fn commit(&self) -> io::Result<()> {
