@@ -67,8 +67,12 @@ pub(crate) struct Suite {
 }
 
 pub(crate) fn open(suite: Suite, medium: &SimMedium) -> crate::Result<Journal> {
+    open_with(suite, medium, 8192)
+}
+
+pub(crate) fn open_with(suite: Suite, medium: &SimMedium, segment_size: u64) -> crate::Result<Journal> {
     let options = Options {
-        segment_size: 8192,
+        segment_size,
         background: false,
         reserve: 0,
         ..Options::default()

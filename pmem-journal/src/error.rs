@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use crate::event::EntityId;
 use crate::mode::Mode;
+use crate::projection::HandlerError;
 use crate::upcast::UpcastError;
 
 /// What the journal returns.
@@ -227,6 +228,55 @@ pub enum Error {
         found: u64,
         /// Snapshots of the entity that could not be used.
         refused: usize,
+    },
+    /// A handler could not handle an event. The projection goes on as its way of storing the cursor promises.
+    #[error("the handler refused the event at position {position}: {cause}")]
+    Handler {
+        /// Position of the event.
+        position: u64,
+        /// What the handler said.
+        cause: HandlerError,
+    },
+    /// The name of a projection is not one.
+    #[error("{name:?} cannot name a projection: use 1 to 64 of a-z, 0-9, - and _")]
+    BadProjectionName {
+        /// What was asked for.
+        name: String,
+    },
+    /// Another process, or another handle of this one, runs the projection.
+    #[error("projection {name} is being run by somebody else: one at a time may")]
+    ProjectionBusy {
+        /// Its name.
+        name: String,
+    },
+    /// The cursor of a projection cannot be used. Restore it, or remove the file to begin anew.
+    #[error(
+        "the cursor of projection {name} cannot be used: {cause}. Restore projections/{name}.cursor, or remove it to \
+         begin anew"
+    )]
+    BadCursor {
+        /// Name of the projection.
+        name: String,
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// The result of a projection is too large to be stored with the cursor.
+    #[error(
+        "a projection's result of {len} bytes exceeds the limit of {max}: keep it in a database, with the position"
+    )]
+    ResultTooLarge {
+        /// Its bytes.
+        len: u64,
+        /// The limit.
+        max: u64,
+    },
+    /// The directory cannot hold the journal's cold segments. Choose another.
+    #[error("{dir} cannot hold this journal's cold segments: {cause}. Choose another directory")]
+    ColdDirectory {
+        /// The directory.
+        dir: PathBuf,
+        /// Why not.
+        cause: String,
     },
     /// No room to write a file. Nothing was lost: free some space and retry.
     #[error("no space for the {bytes} bytes of {path}: free some and retry, nothing was lost")]

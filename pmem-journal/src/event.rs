@@ -203,3 +203,21 @@ pub struct OwnedEvent {
     pub correlation: Option<u128>,
     pub payload: Vec<u8>,
 }
+
+impl OwnedEvent {
+    /// As it was lent, with what it does not hold itself.
+    pub(crate) fn lend<'a>(&'a self, extension: &'a [u8], batch_end: bool) -> Recorded<'a> {
+        Recorded {
+            position: self.position,
+            entity: self.entity,
+            sequence: self.sequence,
+            kind: self.kind,
+            schema_version: self.schema_version,
+            idempotency_key: self.idempotency_key,
+            timestamp: self.timestamp,
+            batch_end,
+            payload: &self.payload,
+            extension,
+        }
+    }
+}

@@ -47,6 +47,11 @@ impl Floor {
         }
     }
 
+    /// Compaction had taken events out of what was dropped: an entity's next sequence may be higher than its row says.
+    pub(crate) fn has_gaps(&self) -> bool {
+        self.table.identity.end != 0
+    }
+
     /// Refuses a first segment that does not go on where the dropped ones ended.
     pub(crate) fn check(&self, header: &Header) -> Result<()> {
         let below = &self.table.identity;
@@ -90,13 +95,18 @@ impl Floor {
     }
 }
 
-/// Makes the floor below `first` durable. From then on the segments before it do not belong to the journal.
-pub(crate) fn store(medium: &dyn Medium, first: &Header, sequences: &BTreeMap<u128, u64>) -> Result<()> {
+/// Makes the floor below `first` durable. `gaps`: compaction had taken events out of what is dropped. From then on the segments before it do not belong to the journal.
+pub(crate) fn store(
+    medium: &dyn Medium,
+    first: &Header,
+    sequences: &BTreeMap<u128, u64>,
+    gaps: bool,
+) -> Result<()> {
     let mut table = Builder::new(Identity {
         kind: Kind::Floor,
         journal: first.journal,
         segment: first.index,
-        end: 0,
+        end: u64::from(gaps),
         log_end: first.base,
         next_position: first.first_position,
         epoch: first.epoch,

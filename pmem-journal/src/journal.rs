@@ -406,6 +406,13 @@ impl Journal {
         reserve::held(&*self.lock().medium)
     }
 
+    /// Waits until everything taken so far is durable.
+    pub(crate) fn settle(&self) -> Result<()> {
+        let state = self.lock();
+        let end = state.log_end();
+        self.commit_until(state, end).map(drop)
+    }
+
     /// A full disk, which the reserve is for, is no reason to fail.
     pub(crate) fn refill_reserve(&self) {
         let medium = Arc::clone(&self.lock().medium);
@@ -797,10 +804,11 @@ fn remove_leftovers(medium: &dyn Medium) -> std::io::Result<()> {
         medium.sync_dir()?;
     }
     let unfinished = |name: &&String| {
-        *name == SPARE
-            || name
-                .strip_suffix(UNFINISHED)
-                .is_some_and(|name| floor::index_of(name).is_some() || name == reserve::NAME)
+        let ours = |name: &str| {
+            let index = segment::index_of(name).or_else(|| floor::index_of(name));
+            index.or_else(|| segment_index::index_of(name)).is_some() || name == reserve::NAME
+        };
+        *name == SPARE || name.strip_suffix(UNFINISHED).is_some_and(ours)
     };
     for name in names.iter().filter(unfinished).chain(below) {
         medium.remove(name)?;

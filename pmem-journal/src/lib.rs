@@ -28,9 +28,13 @@
 mod checksum;
 #[allow(unsafe_code)]
 mod clock;
+mod cold;
 mod commit;
+mod compaction;
+mod coverage;
 #[cfg(test)]
 mod crash_tests;
+mod cursor;
 mod error;
 mod event;
 mod filter;
@@ -47,12 +51,14 @@ mod lock;
 mod medium;
 mod mode;
 mod options;
+mod projection;
 mod publish;
 mod published;
 mod reader;
 mod recover;
 mod replay;
 mod reserve;
+mod retention;
 mod scan;
 mod sealed;
 mod segment;
@@ -66,8 +72,14 @@ mod spare;
 mod sync;
 mod table;
 mod upcast;
+mod upkeep;
+#[cfg(test)]
+mod upkeep_crash_tests;
 mod verify;
 
+pub use cold::Cooled;
+pub use compaction::{Compacted, Compaction};
+pub use cursor::MAX_RESULT;
 pub use error::{Error, Result};
 pub use event::{Appended, EntityId, Event, Expected, IdempotencyKey, OwnedEvent, Recorded};
 pub use follow::{Followed, Follower};
@@ -76,9 +88,11 @@ pub use history::History;
 pub use journal::Journal;
 pub use mode::{Mode, Probe, probe};
 pub use options::{Options, Progress};
+pub use projection::{HandlerError, Projection};
 pub use reader::{Reader, Summary};
 pub use recover::{Recovery, Torn};
 pub use replay::Replay;
+pub use retention::{Held, Retained, Retention};
 pub use sealed::SealedSegment;
 pub use select::{Selected, Selection};
 pub use snapshot::{FoundSnapshot, MAX_KEEP, RefusedSnapshot, Snapshot};

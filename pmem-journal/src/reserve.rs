@@ -12,6 +12,8 @@ use crate::medium::{Access, Medium};
 pub(crate) const NAME: &str = "reserve";
 /// Largest reserve in bytes.
 pub(crate) const MAX: u64 = 1 << 30;
+/// What is not worth setting aside.
+const LEAST: u64 = 4096;
 
 /// Stores a file, in the reserve if the disk is full.
 pub(crate) fn store(medium: &dyn Medium, name: &str, bytes: &[u8]) -> io::Result<()> {
@@ -44,5 +46,12 @@ pub(crate) fn refill(medium: &dyn Medium, wanted: u64) -> io::Result<()> {
     if held >= wanted {
         return Ok(());
     }
-    medium.store(NAME, &vec![0; wanted.min(MAX) as usize])
+    let mut bytes = wanted.min(MAX);
+    loop {
+        match medium.store(NAME, &vec![0; bytes as usize]) {
+            // Half of it is better than none, and none is better than giving up what there is.
+            Err(e) if is_full(&e) && bytes / 2 > held.max(LEAST) => bytes /= 2,
+            other => return other,
+        }
+    }
 }

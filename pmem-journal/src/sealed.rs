@@ -89,21 +89,26 @@ pub(crate) fn drop_below(
     settled: impl FnOnce(u64, Floor),
 ) -> Result<u64> {
     let listing = Listing::read(medium)?;
-    let mut dropped = 0;
+    let mut compacted = Vec::new();
     for index in &listing.segments {
         match Sealed::open(medium, *index)? {
-            Some(segment) if segment.footer.next_position <= position => dropped += 1,
+            Some(segment) if segment.footer.next_position <= position => {
+                compacted.push(segment.header.compacted);
+            }
             _ => break,
         }
     }
     // The segment written to is never sealed, and so never dropped; nor is the last.
-    let dropped = dropped.min(listing.segments.len().saturating_sub(1));
+    let dropped = compacted.len().min(listing.segments.len().saturating_sub(1));
     if dropped == 0 {
         return Ok(0);
     }
     let mut sequences = BTreeMap::new();
+    let mut gaps = compacted[..dropped].contains(&true);
     if let Some(first) = listing.floor {
-        Floor::open(medium, first)?.for_each(|entity, sequence| {
+        let floor = Floor::open(medium, first)?;
+        gaps |= floor.has_gaps();
+        floor.for_each(|entity, sequence| {
             sequences.insert(entity, sequence);
         })?;
     }
@@ -118,7 +123,7 @@ pub(crate) fn drop_below(
     }
     let first = listing.segments[dropped];
     let (_, _, header) = open_segment(medium, first)?;
-    floor::store(medium, &header, &sequences)?;
+    floor::store(medium, &header, &sequences, gaps)?;
     settled(first, Floor::open(medium, first)?);
     for name in medium
         .list()

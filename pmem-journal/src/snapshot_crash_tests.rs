@@ -145,7 +145,7 @@ fn no_crash_while_saving_loses_a_snapshot_or_leaves_a_bad_one() {
 fn leaving_out_a_sync_of_saving_is_noticed() {
     let mut unnoticed = Vec::new();
     for kind in [Kind::PageCache, Kind::Pmem] {
-        for site in [Site::SyncOfSnapshot, Site::SyncOfSnapshotName] {
+        for site in [Site::SyncOfState, Site::SyncOfStateName] {
             match run(Suite {
                 omit: Some(site),
                 ..suite(kind)

@@ -242,8 +242,8 @@ impl Upcasters {
     }
 
     fn apply_owned(&self, event: OwnedEvent) -> Result<Vec<OwnedEvent>> {
-        let mut extension = Vec::new();
-        let forms = self.apply(lend(&event, &mut extension))?;
+        let extension = extension_of(&event);
+        let forms = self.apply(event.lend(&extension, false))?;
         match forms.cast {
             None => Ok(vec![event]),
             Some(cast) => Ok(cast
@@ -293,7 +293,8 @@ impl Forms<'_> {
     }
 }
 
-fn lend<'a>(event: &'a OwnedEvent, extension: &'a mut Vec<u8>) -> Recorded<'a> {
+fn extension_of(event: &OwnedEvent) -> Vec<u8> {
+    let mut extension = Vec::new();
     if let Some(id) = event.correlation {
         extension.extend_from_slice(&[EXTENSION_CORRELATION, 16]);
         extension.extend_from_slice(&id.to_le_bytes());
@@ -302,18 +303,7 @@ fn lend<'a>(event: &'a OwnedEvent, extension: &'a mut Vec<u8>) -> Recorded<'a> {
         extension.extend_from_slice(&[EXTENSION_TAG, tag.len() as u8]);
         extension.extend_from_slice(tag.as_bytes());
     }
-    Recorded {
-        position: event.position,
-        entity: event.entity,
-        sequence: event.sequence,
-        kind: event.kind,
-        schema_version: event.schema_version,
-        idempotency_key: event.idempotency_key,
-        timestamp: event.timestamp,
-        batch_end: false,
-        payload: &event.payload,
-        extension,
-    }
+    extension
 }
 
 #[cfg(test)]

@@ -56,6 +56,7 @@ pub(crate) fn verify(medium: &dyn Medium, checks: Checks, progress: &dyn Fn(Prog
     let mut sequences = Sequences::default();
     let floor = floor.map(|first| Floor::open(medium, first)).transpose()?;
     if let Some(floor) = &floor {
+        sequences.gaps = floor.has_gaps();
         floor.for_each(|entity, sequence| {
             sequences.last.insert(entity, sequence);
         })?;

@@ -7,6 +7,8 @@ use std::process::Command;
 
 use pmem_journal::{Error, Event, Expected, Journal, MAX_PAYLOAD, Mode, Options, Reader};
 
+mod small_disk;
+
 const SEGMENT: u64 = 16 << 10;
 
 fn options() -> Options {
@@ -272,37 +274,10 @@ fn a_mode_that_the_directory_cannot_give_is_refused_with_what_to_do() {
     }
 }
 
-/// Runs a test of this file in a mount namespace with a fresh tmpfs of `size` at `dir`; false where that is not allowed.
-fn in_small_tmpfs(dir: &Path, size: &str, test: &str) -> bool {
-    let script =
-        "mount -t tmpfs -o size=$SIZE tmpfs \"$DIR\" && exec \"$0\" --exact $TEST --ignored --nocapture";
-    let can = Command::new("unshare")
-        .args(["--map-root-user", "--mount", "true"])
-        .status();
-    if !can.is_ok_and(|status| status.success()) {
-        let required = std::env::var("JOURNAL_REQUIRE_MOUNT").is_ok_and(|v| v == "1");
-        assert!(
-            !required,
-            "JOURNAL_REQUIRE_MOUNT=1, and unshare --map-root-user --mount does not work here"
-        );
-        eprintln!("not run: no mount namespaces here (set JOURNAL_REQUIRE_MOUNT=1 to make this a failure)");
-        return false;
-    }
-    let status = Command::new("unshare")
-        .args(["--map-root-user", "--mount", "sh", "-c", script])
-        .arg(std::env::current_exe().unwrap())
-        .envs([("SIZE", size), ("TEST", test)])
-        .env("DIR", dir)
-        .status()
-        .unwrap();
-    assert!(status.success(), "{test} failed in its own mount namespace");
-    true
-}
-
 #[test]
 fn a_full_disk_is_an_error_that_loses_nothing_and_passes_when_there_is_room_again() {
     let dir = tempfile::tempdir().unwrap();
-    in_small_tmpfs(dir.path(), "200k", "child_fills_the_disk");
+    small_disk::run(dir.path(), "200k", "child_fills_the_disk");
 }
 
 #[test]
@@ -364,7 +339,7 @@ fn child_fills_the_disk() {
 #[test]
 fn a_read_only_file_system_refuses_writers_and_serves_readers() {
     let dir = tempfile::tempdir().unwrap();
-    in_small_tmpfs(dir.path(), "1m", "child_makes_it_read_only");
+    small_disk::run(dir.path(), "1m", "child_makes_it_read_only");
 }
 
 #[test]

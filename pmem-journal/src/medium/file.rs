@@ -114,6 +114,31 @@ impl Medium for FileMedium {
             .inspect_err(|_| drop(fs::remove_file(&unfinished)))
     }
 
+    fn link(&self, target: &str, name: &str) -> io::Result<()> {
+        let unfinished = self.dir.join(format!("{name}{UNFINISHED}"));
+        match fs::remove_file(&unfinished) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        std::os::unix::fs::symlink(target, &unfinished)?;
+        fs::rename(&unfinished, self.dir.join(name)).inspect_err(|_| drop(fs::remove_file(&unfinished)))
+    }
+
+    fn read_link(&self, name: &str) -> io::Result<Option<String>> {
+        let path = self.dir.join(name);
+        if !fs::symlink_metadata(&path)?.is_symlink() {
+            return Ok(None);
+        }
+        let target = fs::read_link(path)?;
+        let text = target.to_str().map(str::to_owned);
+        text.map(Some).ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                "the link leads to a name that is not UTF-8",
+            )
+        })
+    }
+
     fn sync_dir(&self) -> io::Result<()> {
         File::open(&self.dir)?.sync_all()
     }

@@ -47,6 +47,10 @@ pub(crate) trait Medium: Send + Sync {
     /// As [`Medium::store`], in the space that the file `from` holds and as it gives up: for a full disk. `from` is at
     /// least as long, and is gone whatever the outcome.
     fn store_over(&self, from: &str, name: &str, bytes: &[u8]) -> io::Result<()>;
+    /// Puts a symbolic link to `target` in the place of `name`. What it leads to is opened in its stead.
+    fn link(&self, target: &str, name: &str) -> io::Result<()>;
+    /// Where the link `name` leads; `None` if it is a file.
+    fn read_link(&self, name: &str) -> io::Result<Option<String>>;
     /// Makes names durable.
     fn sync_dir(&self) -> io::Result<()>;
     /// A directory in this one. A name here, with a slash, is the same file as the name there.

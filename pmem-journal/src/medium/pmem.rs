@@ -82,6 +82,14 @@ impl Medium for PmemMedium {
         self.files.store_over(from, name, bytes)
     }
 
+    fn link(&self, target: &str, name: &str) -> io::Result<()> {
+        self.files.link(target, name)
+    }
+
+    fn read_link(&self, name: &str) -> io::Result<Option<String>> {
+        self.files.read_link(name)
+    }
+
     fn sync_dir(&self) -> io::Result<()> {
         self.files.sync_dir()
     }

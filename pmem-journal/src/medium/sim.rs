@@ -20,6 +20,9 @@ use crate::floor;
 use crate::format::{self, CONTROL_CLOSE, CONTROL_EPOCH};
 use crate::segment::FOOTER;
 
+/// The directory that segments move to.
+pub(crate) const COLD: &str = "cold";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     PageCache,
@@ -51,9 +54,14 @@ pub(crate) enum Site {
     SyncOfNames,
     SyncOfNamesAtOpen,
     SyncOfFloorName,
-    /// Of a snapshot, before it gets its name.
-    SyncOfSnapshot,
-    SyncOfSnapshotName,
+    /// Of a snapshot or cursor, before it gets its name.
+    SyncOfState,
+    SyncOfStateName,
+    /// Of a compacted segment, before it gets its name.
+    SyncOfCompacted,
+    /// Of a segment's copy in the directory `cold`, before it gets its name there.
+    SyncOfCold,
+    SyncOfColdName,
 }
 
 #[derive(Clone)]
@@ -69,6 +77,8 @@ struct SimFile {
     pending: Vec<Write>,
     /// It was cut to this length, and no sync has made that durable.
     cut: Option<usize>,
+    /// A link to this name.
+    link: Option<String>,
 }
 
 impl SimFile {
@@ -380,10 +390,11 @@ impl SimMedium {
     fn sync_of_stored(&self, file: usize, name: &str) -> io::Result<()> {
         let mut disk = self.lock();
         disk.step()?;
-        let site = if name.ends_with(".snap") {
-            Site::SyncOfSnapshot
-        } else {
-            Site::SyncOfTable
+        let site = match name.rsplit_once('.') {
+            Some((_, "snap" | "cursor")) => Site::SyncOfState,
+            Some((_, "seg")) if name.starts_with(COLD) => Site::SyncOfCold,
+            Some((_, "seg")) => Site::SyncOfCompacted,
+            _ => Site::SyncOfTable,
         };
         if !disk.note(site) {
             disk.files[file].sync();
@@ -422,9 +433,15 @@ impl Medium for SimMedium {
     }
 
     fn open(&self, name: &str, _access: Access) -> io::Result<Box<dyn MediumFile>> {
-        let file = self.lock().visible_names().get(&self.full(name)).copied();
-        file.map(|file| self.file(file))
-            .ok_or_else(|| io::ErrorKind::NotFound.into())
+        let disk = self.lock();
+        let names = disk.visible_names();
+        let file = *names.get(&self.full(name)).ok_or(io::ErrorKind::NotFound)?;
+        let file = match &disk.files[file].link {
+            None => file,
+            Some(target) => *names.get(target).ok_or(io::ErrorKind::NotFound)?,
+        };
+        drop(disk);
+        Ok(self.file(file))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -438,6 +455,11 @@ impl Medium for SimMedium {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
+        if let Some(target) = self.read_link(name)? {
+            let mut disk = self.lock();
+            disk.step()?;
+            disk.pending_names.push(Naming::Remove(target));
+        }
         let mut disk = self.lock();
         disk.step()?;
         disk.pending_names.push(Naming::Remove(self.full(name)));
@@ -467,6 +489,22 @@ impl Medium for SimMedium {
         self.rename(&unfinished, name)
     }
 
+    fn link(&self, target: &str, name: &str) -> io::Result<()> {
+        let unfinished = format!("{name}{UNFINISHED}");
+        self.create(&unfinished, 0)?;
+        let mut disk = self.lock();
+        let file = disk.visible_names()[&self.full(&unfinished)];
+        disk.files[file].link = Some(target.to_owned());
+        drop(disk);
+        self.rename(&unfinished, name)
+    }
+
+    fn read_link(&self, name: &str) -> io::Result<Option<String>> {
+        let disk = self.lock();
+        let file = disk.visible_names().get(&self.full(name)).copied();
+        Ok(disk.files[file.ok_or(io::ErrorKind::NotFound)?].link.clone())
+    }
+
     fn sync_dir(&self) -> io::Result<()> {
         let mut disk = self.lock();
         disk.step()?;
@@ -475,7 +513,10 @@ impl Medium for SimMedium {
             .partition(|naming| naming.directory() == self.directory);
         // An open syncs names before it makes any; its own renames come at least three operations later.
         let site = match own.last() {
-            Some(Naming::Rename(_, to, _)) if to.ends_with(".snap") => Site::SyncOfSnapshotName,
+            Some(Naming::Rename(_, to, _)) if to.ends_with(".snap") || to.ends_with(".cursor") => {
+                Site::SyncOfStateName
+            }
+            Some(Naming::Rename(..)) if self.directory == COLD => Site::SyncOfColdName,
             Some(Naming::Rename(_, to, _)) if disk.ops > 3 && floor::index_of(to).is_some() => {
                 Site::SyncOfFloorName
             }

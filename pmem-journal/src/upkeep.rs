@@ -1,0 +1,34 @@
+//! One at a time: who changes sealed segments (drops, compacts, moves them), or who copies them all.
+//!
+//! A shared or exclusive flock on the journal's directory itself. The writer's appends never take it, and readers do
+//! not either: they notice a segment that went.
+
+use std::fs::File;
+use std::path::Path;
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::error::{Error, Result};
+
+/// Held for as long as it lives.
+pub(crate) struct Upkeep {
+    _directory: File,
+}
+
+impl Upkeep {
+    /// To change sealed segments; `None` while somebody copies them.
+    pub(crate) fn to_change(dir: &Path) -> Result<Option<Upkeep>> {
+        Upkeep::take(dir, FlockOperation::NonBlockingLockExclusive)
+    }
+
+    fn take(dir: &Path, operation: FlockOperation) -> Result<Option<Upkeep>> {
+        let directory = File::open(dir).map_err(Error::io("open", dir))?;
+        match flock(&directory, operation) {
+            Ok(()) => Ok(Some(Upkeep {
+                _directory: directory,
+            })),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(e) => Err(Error::io("lock", dir)(e.into())),
+        }
+    }
+}
