@@ -278,6 +278,30 @@ pub enum Error {
         /// Why not.
         cause: String,
     },
+    /// In the middle of a compacted segment a journal cannot be cut. Cut at its beginning, or not there.
+    #[error(
+        "position {position} lies in a compacted segment, which cannot be cut: use {first}, where it begins"
+    )]
+    CompactedThere {
+        /// Position asked for.
+        position: u64,
+        /// First position of the segment.
+        first: u64,
+    },
+    /// A backup cannot be made there. Choose another directory.
+    #[error("a backup cannot be made in {dir}: {cause}")]
+    BackupDirectory {
+        /// The directory.
+        dir: PathBuf,
+        /// Why not.
+        cause: String,
+    },
+    /// Segments are being dropped, compacted or moved all the time. Try again later.
+    #[error("sealed segments of {dir} are being changed by somebody else: try again later")]
+    UpkeepBusy {
+        /// The journal's directory.
+        dir: PathBuf,
+    },
     /// No room to write a file. Nothing was lost: free some space and retry.
     #[error("no space for the {bytes} bytes of {path}: free some and retry, nothing was lost")]
     NoRoom {

@@ -24,6 +24,7 @@
 //!
 //! What is promised, exactly, is in `docs/DURABILITY.md`; what is in the files, byte by byte, in `docs/FORMAT.md`.
 
+mod backup;
 #[allow(unsafe_code)]
 mod checksum;
 #[allow(unsafe_code)]
@@ -35,6 +36,7 @@ mod coverage;
 #[cfg(test)]
 mod crash_tests;
 mod cursor;
+mod cut;
 mod error;
 mod event;
 mod filter;
@@ -45,6 +47,7 @@ mod history;
 mod index;
 mod indexer;
 mod indexes;
+mod inventory;
 mod journal;
 mod listing;
 mod lock;
@@ -56,6 +59,7 @@ mod publish;
 mod published;
 mod reader;
 mod recover;
+mod repair;
 mod replay;
 mod reserve;
 mod retention;
@@ -71,12 +75,14 @@ mod snapshot_format;
 mod spare;
 mod sync;
 mod table;
+mod truncate;
 mod upcast;
 mod upkeep;
 #[cfg(test)]
 mod upkeep_crash_tests;
 mod verify;
 
+pub use backup::Backup;
 pub use cold::Cooled;
 pub use compaction::{Compacted, Compaction};
 pub use cursor::MAX_RESULT;
@@ -85,18 +91,21 @@ pub use event::{Appended, EntityId, Event, Expected, IdempotencyKey, OwnedEvent,
 pub use follow::{Followed, Follower};
 pub use format::{MAX_EXTENSION, MAX_PAYLOAD};
 pub use history::History;
+pub use inventory::{ListedProjection, ListedSnapshot};
 pub use journal::Journal;
 pub use mode::{Mode, Probe, probe};
 pub use options::{Options, Progress};
 pub use projection::{HandlerError, Projection};
 pub use reader::{Reader, Summary};
 pub use recover::{Recovery, Torn};
+pub use repair::{Repair, Repaired, repair};
 pub use replay::Replay;
 pub use retention::{Held, Retained, Retention};
 pub use sealed::SealedSegment;
 pub use select::{Selected, Selection};
 pub use snapshot::{FoundSnapshot, MAX_KEEP, RefusedSnapshot, Snapshot};
 pub use snapshot_format::MAX_SNAPSHOT;
+pub use truncate::{Truncated, truncate};
 pub use upcast::{Forms, MAX_UPCASTS, RuleError, Upcast, UpcastError, Upcasters};
 
 #[cfg(doctest)]

@@ -1,6 +1,6 @@
-//! The command `pmem-journal`: looks into journals, checks them, follows them, appends to them.
+//! The command `pmem-journal`: looks into journals, checks them, follows them, appends to them, keeps them small and mends them.
 //!
-//! Exit codes: 0 done; 1 could not be done, said on standard error; 2 wrong usage; 3 `verify` found corruption.
+//! Exit codes: 0 done; 1 could not be done, said on standard error; 2 wrong usage; 3 `verify` or `repair` found damage.
 
 mod command;
 

@@ -63,6 +63,16 @@ pub(crate) fn written(dir: &Path) -> Option<std::time::SystemTime> {
         .ok()
 }
 
+/// Says nothing any more, durably: for when the journal was cut.
+pub(crate) fn reset(dir: &Path) -> io::Result<()> {
+    let file = match File::options().write(true).open(dir.join(NAME)) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    };
+    file.write_all_at(&[0; 8], 0)?;
+    file.sync_all()
+}
+
 /// The published position; 0 if there is none.
 pub(crate) fn read(dir: &Path) -> io::Result<u64> {
     let file = match File::open(dir.join(NAME)) {

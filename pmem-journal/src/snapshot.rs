@@ -96,6 +96,17 @@ pub(crate) fn entity_of(name: &str) -> Option<EntityId> {
     (slot < MAX_KEEP && format!("{DIRECTORY}/{name}") == path(entity, slot)).then_some(entity)
 }
 
+/// All files of snapshots, good and bad, by the name they have in the journal's directory, and whose they say they are.
+pub(crate) fn files(medium: &dyn Medium) -> io::Result<Vec<(String, EntityId)>> {
+    let mut names = match medium.directory(DIRECTORY).list() {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other?,
+    };
+    names.sort_unstable();
+    let file = |name: String| entity_of(&name).map(|entity| (format!("{DIRECTORY}/{name}"), entity));
+    Ok(names.into_iter().filter_map(file).collect())
+}
+
 fn path(entity: EntityId, slot: usize) -> String {
     format!("{DIRECTORY}/{entity}-{slot}{SUFFIX}")
 }

@@ -21,6 +21,11 @@ impl Upkeep {
         Upkeep::take(dir, FlockOperation::NonBlockingLockExclusive)
     }
 
+    /// To copy them; `None` while somebody changes them.
+    pub(crate) fn to_copy(dir: &Path) -> Result<Option<Upkeep>> {
+        Upkeep::take(dir, FlockOperation::NonBlockingLockShared)
+    }
+
     fn take(dir: &Path, operation: FlockOperation) -> Result<Option<Upkeep>> {
         let directory = File::open(dir).map_err(Error::io("open", dir))?;
         match flock(&directory, operation) {

@@ -375,3 +375,94 @@ fn damaged_snapshots_cover_nothing() {
     };
     assert!(damaged_snapshots(unverified).is_err(), "verifying is not needed");
 }
+
+type Work = fn(&Journal, &Model) -> crate::Result<()>;
+
+const WORKS: [Work; 4] = [
+    |journal, model| {
+        let sequence = model.acknowledged[&2];
+        let snapshot = Snapshot::new(
+            2,
+            sequence,
+            journal.durable_position() - 1,
+            state_after(2, sequence),
+        );
+        journal.save_snapshots(&[snapshot], 2)
+    },
+    |journal, _| journal.cool_to(COLD, SEGMENT).map(drop),
+    |journal, _| {
+        journal
+            .compact_guarded(&Compaction::new().covered_by(1), Guards::ALL)
+            .map(drop)
+    },
+    |journal, _| {
+        let all = Retention::new().below(u64::MAX).covered_by(1);
+        journal.retain_guarded(&all, Guards::ALL).map(drop)
+    },
+];
+
+/// Each operation of each work fails once: an error, nothing lost, and the same handle succeeds when it tries again.
+fn fail_everywhere(suite: Suite, kind: std::io::ErrorKind) -> u64 {
+    let mut failures = 0;
+    for (nth, work) in WORKS.iter().enumerate() {
+        for skip in 0.. {
+            let medium = Disk::new(suite.kind, None).reborn(u64::MAX);
+            let journal = open_with(suite, &medium, SEGMENT).unwrap();
+            let mut model = Model::default();
+            for _ in 0..3 {
+                for entity in [1, 2, 2, 1] {
+                    model.append(&journal, entity).unwrap();
+                }
+                model.save(&journal).unwrap();
+            }
+            model.append(&journal, 2).unwrap();
+            for before in &WORKS[..nth] {
+                before(&journal, &model).unwrap();
+            }
+            medium.fail_after(skip, kind);
+            let outcome = work(&journal, &model);
+            if medium.has_yet_to_fail() {
+                outcome.unwrap();
+                break;
+            }
+            // An index that cannot be kept is made again when it is needed.
+            let failed = outcome.is_err();
+            failures += u64::from(failed);
+            let typed = !failed
+                || match kind {
+                    std::io::ErrorKind::StorageFull => matches!(
+                        outcome,
+                        Err(crate::Error::NoRoom { .. } | crate::Error::Io { .. })
+                    ),
+                    _ => matches!(outcome, Err(crate::Error::Io { .. })),
+                };
+            assert!(typed, "work {nth}, operation {skip}: {outcome:?}");
+            for disk in medium
+                .disk()
+                .power_loss(8, skip + 1)
+                .into_iter()
+                .chain([medium.disk()])
+            {
+                check(suite, &disk, &model).unwrap_or_else(|e| panic!("work {nth}, operation {skip}: {e}"));
+            }
+            medium.forget_failure();
+            for again in &WORKS[nth..] {
+                again(&journal, &model)
+                    .unwrap_or_else(|e| panic!("work {nth}, operation {skip}, again: {e}"));
+            }
+            model.append(&journal, 1).unwrap();
+            check(suite, &medium.disk(), &model)
+                .unwrap_or_else(|e| panic!("work {nth}, operation {skip}: {e}"));
+        }
+    }
+    failures
+}
+
+#[test]
+fn an_operation_that_fails_once_is_an_error_and_loses_nothing() {
+    for kind in [std::io::ErrorKind::StorageFull, std::io::ErrorKind::Other] {
+        let failures = fail_everywhere(small(Kind::PageCache), kind);
+        println!("{failures} operations failed with {kind:?}");
+        assert!(failures > 20);
+    }
+}

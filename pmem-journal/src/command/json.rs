@@ -15,6 +15,24 @@ pub(crate) fn entity(text: &str) -> EntityId {
 }
 
 pub(crate) fn write_event(out: &mut impl Write, event: &Recorded<'_>) -> io::Result<()> {
+    write(out, object(event))
+}
+
+/// As [`write_event`], and says where a batch ends.
+pub(crate) fn write_event_of_batch(out: &mut impl Write, event: &Recorded<'_>) -> io::Result<()> {
+    let mut object = object(event);
+    if event.batch_end {
+        object.insert("batch_end".into(), true.into());
+    }
+    write(out, object)
+}
+
+fn write(out: &mut impl Write, object: Map<String, Value>) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, &Value::Object(object))?;
+    out.write_all(b"\n")
+}
+
+fn object(event: &Recorded<'_>) -> Map<String, Value> {
     let mut object = Map::new();
     object.insert("position".into(), event.position.into());
     object.insert("entity".into(), event.entity.to_string().into());
@@ -39,8 +57,19 @@ pub(crate) fn write_event(out: &mut impl Write, event: &Recorded<'_>) -> io::Res
         Ok(text) => object.insert("payload".into(), text.into()),
         Err(_) => object.insert("payload_hex".into(), json!(hex(event.payload))),
     };
-    serde_json::to_writer(&mut *out, &Value::Object(object))?;
-    out.write_all(b"\n")
+    object
+}
+
+/// The bytes of pairs of hex digits; `None` if they are not.
+pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digit = |b: &u8| (*b as char).to_digit(16);
+    let pairs = text.as_bytes().chunks(2);
+    pairs
+        .map(|pair| match pair {
+            [high, low] => Some((digit(high)? * 16 + digit(low)?) as u8),
+            _ => None,
+        })
+        .collect()
 }
 
 fn hex(bytes: &[u8]) -> String {

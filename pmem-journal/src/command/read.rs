@@ -8,7 +8,7 @@ use std::time::Duration;
 use pmem_journal::{Error, Reader, probe};
 use serde_json::json;
 
-use super::{Outcome, json as line};
+use super::{Outcome, json as line, progress::Segments};
 
 pub(crate) fn info(dir: &Path) -> Outcome {
     let reader = Reader::open(dir)?;
@@ -34,6 +34,26 @@ pub(crate) fn info(dir: &Path) -> Outcome {
         "writer     {}",
         if reader.has_writer() { "open now" } else { "none" }
     )?;
+    let cold = reader
+        .sealed_segments()?
+        .iter()
+        .filter(|s| s.path.is_symlink())
+        .count();
+    if cold > 0 {
+        writeln!(out, "cold       {cold} segments lie in another directory")?;
+    }
+    let (mut snapshots, mut damaged) = (0u64, 0u64);
+    reader.for_each_snapshot(|listed| match listed.found {
+        Ok(_) => snapshots += 1,
+        Err(_) => damaged += 1,
+    })?;
+    writeln!(out, "snapshots  {snapshots} good, {damaged} damaged")?;
+    for projection in reader.projections()? {
+        match projection.position {
+            Ok(position) => writeln!(out, "projection {} at {position}", projection.name)?,
+            Err(cause) => writeln!(out, "projection {}: {cause}", projection.name)?,
+        }
+    }
     match probe(dir) {
         Ok(found) => writeln!(out, "mode here  {}: {}", found.mode, found.reason)?,
         Err(e) => writeln!(out, "mode here  cannot be probed: {e}")?,
@@ -62,13 +82,16 @@ pub(crate) fn dump(dir: &Path, from: Option<u64>, entity: Option<&str>, tag: Opt
 
 pub(crate) fn verify(dir: &Path) -> Outcome {
     let reader = Reader::open(dir)?;
-    let (report, code) = match reader.verify() {
+    let segments = Segments::of(&reader, "verifying");
+    let verified = reader.verify_with(&|progress| segments.show(progress));
+    drop(segments);
+    let mut report = match verified {
         Ok(report) => {
             let torn = report
                 .torn
                 .as_ref()
                 .map(|torn| json!({ "segment": torn.segment, "offset": torn.offset, "cause": torn.cause }));
-            let report = json!({
+            json!({
                 "ok": true,
                 "events": report.events,
                 "first_position": report.first_position,
@@ -76,21 +99,37 @@ pub(crate) fn verify(dir: &Path) -> Outcome {
                 "segments": report.segments,
                 "closed_in_good_order": report.clean,
                 "torn": torn,
-            });
-            (report, ExitCode::SUCCESS)
+            })
         }
         Err(Error::Corruption {
             segment,
             offset,
             cause,
-        }) => {
-            let report = json!({ "ok": false, "segment": segment, "offset": offset, "cause": cause });
-            (report, ExitCode::from(3))
-        }
+        }) => json!({ "ok": false, "segment": segment, "offset": offset, "cause": cause }),
         Err(e) => return Err(e.into()),
     };
+    let mut damaged = Vec::new();
+    let mut snapshots = 0u64;
+    // Where no segment is readable nobody can tell whose the snapshots are.
+    let looked = reader.for_each_snapshot(|listed| {
+        snapshots += 1;
+        if let Err(cause) = listed.found {
+            damaged.push(json!({ "file": listed.file, "cause": cause }));
+        }
+    });
+    if looked.is_ok() {
+        for projection in reader.projections()? {
+            if let Err(cause) = projection.position {
+                damaged.push(json!({ "projection": projection.name, "cause": cause }));
+            }
+        }
+        report["snapshots"] = snapshots.into();
+    }
+    let ok = report["ok"] == true && damaged.is_empty();
+    report["ok"] = ok.into();
+    report["damaged"] = damaged.into();
     writeln!(io::stdout().lock(), "{report}")?;
-    Ok(code)
+    Ok(if ok { ExitCode::SUCCESS } else { ExitCode::from(3) })
 }
 
 pub(crate) fn tail(dir: &Path, follow: bool, lines: u64) -> Outcome {

@@ -143,6 +143,8 @@ pub(crate) struct Disk {
     pending_names: Vec<Naming>,
     ops: u64,
     crash_at: u64,
+    /// This operation fails with this, and those after it do not.
+    fail_once: Option<(u64, io::ErrorKind)>,
     omit: Option<Site>,
     sites: BTreeMap<Site, u64>,
 }
@@ -157,6 +159,7 @@ impl Disk {
             pending_names: Vec::new(),
             ops: 0,
             crash_at: u64::MAX,
+            fail_once: None,
             omit,
             sites: BTreeMap::new(),
         }
@@ -348,7 +351,10 @@ impl Disk {
             return Err(io::Error::other("the simulated machine has crashed"));
         }
         self.ops += 1;
-        Ok(())
+        match self.fail_once.take_if(|(at, _)| *at < self.ops) {
+            Some((_, kind)) => Err(kind.into()),
+            None => Ok(()),
+        }
     }
 
     fn note(&mut self, site: Site) -> bool {
@@ -374,6 +380,21 @@ pub(crate) struct SimMedium {
 impl SimMedium {
     pub(crate) fn disk(&self) -> Disk {
         self.lock().clone()
+    }
+
+    /// The operation after the next `skip` fails once.
+    pub(crate) fn fail_after(&self, skip: u64, kind: io::ErrorKind) {
+        let mut disk = self.lock();
+        disk.fail_once = Some((disk.ops + skip, kind));
+    }
+
+    /// Whether that operation is still to come.
+    pub(crate) fn has_yet_to_fail(&self) -> bool {
+        self.lock().fail_once.is_some()
+    }
+
+    pub(crate) fn forget_failure(&self) {
+        self.lock().fail_once = None;
     }
 
     fn lock(&self) -> MutexGuard<'_, Disk> {
