@@ -140,6 +140,8 @@ async fn calls_streams_and_a_killed_server_over_rdma() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tls_goes_on_top_and_a_client_that_trusts_nobody_is_refused() {
+    // Another crate of the same build may bring another provider; then rustls wants to be told which.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let over = Over::Tcp;
     let certified = rcgen::generate_simple_self_signed(vec!["echo".to_owned()]).unwrap();
     let (certificate, key) = (certified.cert.pem(), certified.signing_key.serialize_pem());
