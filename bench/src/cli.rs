@@ -45,6 +45,8 @@ pub(crate) enum Command {
     Journal(Journal),
     /// The whole job: commands through mailboxes to event-sourced accounts in another process
     Accounts(Accounts),
+    /// A running node in the terminal: links, mailboxes, waiting times, dead letters and events
+    Top(Top),
     /// How many instructions a message costs, counted by valgrind and held against limits
     Instructions(Instructions),
     /// What this machine can do at best: the floors alone
@@ -80,6 +82,28 @@ pub(crate) enum Command {
 }
 
 /// The floors, each as the bench beside which it stands runs it
+/// Options of the live view.
+#[derive(Debug, Args)]
+pub(crate) struct Top {
+    /// The node's metrics endpoint, as `node_metrics::Endpoint` serves it: http://127.0.0.1:9900
+    pub(crate) url: String,
+
+    /// Seconds between two looks
+    #[arg(long, default_value_t = 1.0, value_parser = seconds_between_looks)]
+    pub(crate) every: f64,
+
+    /// Two looks, printed once; also where the output is no terminal
+    #[arg(long)]
+    pub(crate) once: bool,
+}
+
+fn seconds_between_looks(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if (0.1..=3600.0).contains(&seconds) => Ok(seconds),
+        _ => Err("0.1 to 3600 seconds".into()),
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Floor {
     /// A bare loopback socket

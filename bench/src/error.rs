@@ -45,6 +45,11 @@ pub(crate) enum Error {
     )]
     Protocol { said: String, wanted: &'static str },
 
+    #[error(
+        "{url}: no metrics endpoint of a node there. `node_metrics::Endpoint` opens one; the address is http://host:port"
+    )]
+    NotAnEndpoint { url: String },
+
     #[error("no progress for {0:?}: the machine is overloaded, or the link is stuck")]
     Stalled(Duration),
 

@@ -17,6 +17,7 @@ mod report;
 mod run;
 mod shared_memory;
 mod tied;
+mod top;
 mod two_process;
 mod wait;
 

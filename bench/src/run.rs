@@ -38,6 +38,11 @@ pub(crate) fn run(command: Command) -> Result<(), Error> {
         Command::Throughput(options) => messages(Work::Stream, &options),
         Command::Journal(options) => journal(&options, Sides::Both),
         Command::Accounts(options) => accounts(&options),
+        Command::Top(options) => crate::top::run(
+            &options.url,
+            std::time::Duration::from_secs_f64(options.every),
+            options.once,
+        ),
         Command::Instructions(options) => instructions(&options.output),
         Command::Counted { way, part } => crate::instructions::run_part(way, part),
         Command::Floor(Floor::Tcp(options)) => floors(Transport::Tcp, &options.traffic),
