@@ -168,9 +168,11 @@ impl Route {
         self.room.wake_all();
     }
 
-    pub(crate) fn close(&self) {
-        self.closed.store(true, Ordering::Release);
+    /// Closes it; false when it was closed already.
+    pub(crate) fn close(&self) -> bool {
+        let first = !self.closed.swap(true, Ordering::AcqRel);
         self.room.wake_all();
+        first
     }
 
     #[inline]

@@ -181,12 +181,14 @@ impl PeerInner {
             // The handle stays known, for the dead letters that may still come back.
             routes.by_name.retain(|_, known| !Arc::ptr_eq(known, &route));
             drop(routes);
-            route.close();
-            receive.closings.push(Closing {
-                ordinary,
-                large,
-                route,
-            });
+            // A peer may repeat itself: once is remembered.
+            if route.close() {
+                receive.closings.push(Closing {
+                    ordinary,
+                    large,
+                    route,
+                });
+            }
         }
     }
 
