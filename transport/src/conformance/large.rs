@@ -342,9 +342,11 @@ pub fn a_peer_that_is_gone_makes_one_dead_letter_of_each_large_message(harness: 
     let a = builder(harness, "a").timing(timing).start().unwrap();
     let url = b.addresses()[0].clone();
     let (resolved, resolution) = std::sync::mpsc::channel();
+    let (rests, at_rest) = std::sync::mpsc::channel();
     let sender = thread::spawn(move || {
         let address = a.connect(&url).unwrap().address("inbox").unwrap();
         resolved.send(()).unwrap();
+        at_rest.recv().unwrap();
         let mut sent = 0;
         loop {
             match address.send_timeout(&pattern(sent, LEN), Some(sent), PATIENCE) {
@@ -357,6 +359,7 @@ pub fn a_peer_that_is_gone_makes_one_dead_letter_of_each_large_message(harness: 
     while resolution.try_recv().is_err() {
         b.poll();
     }
+    rests.send(()).unwrap();
     let (a, sent) = sender.join().unwrap();
     assert!(sent > 3, "the ring took only {sent}");
     assert_eq!(a.dead_letters().count_of(Reason::Unacknowledged), sent);
@@ -374,7 +377,13 @@ pub fn large_messages_survive_cuts_of_the_link(harness: &dyn Harness) {
     if !harness.resumes() {
         return;
     }
-    let Pair { a, b, to_b } = pair(harness);
+    // Long enough for what a slow device takes to connect, and to carry a few chunks before the next cut.
+    const BETWEEN_CUTS: Duration = Duration::from_millis(60);
+    let timing = Timing {
+        resume_window: PATIENCE,
+        ..Timing::default()
+    };
+    let Pair { a, b, to_b } = pair_with(harness, |builder| builder.timing(timing));
     let mut inbox = large_mailbox(&b, "inbox", 8, Overflow::Wait);
     let address = to_b.address("inbox").unwrap();
     let events = a.events(1_000);
@@ -384,9 +393,10 @@ pub fn large_messages_survive_cuts_of_the_link(harness: &dyn Harness) {
         move || {
             while !done.load(Ordering::Relaxed) {
                 if peer.link().is_some() {
+                    thread::sleep(BETWEEN_CUTS);
                     peer.cut_link();
                 }
-                thread::sleep(Duration::from_millis(20));
+                thread::sleep(Duration::from_millis(1));
             }
         }
     });
@@ -399,7 +409,7 @@ pub fn large_messages_survive_cuts_of_the_link(harness: &dyn Harness) {
     for number in 0..COUNT {
         assert_is_pattern(&take(&mut inbox), number, len(number));
         if number % 10 == 0 {
-            thread::sleep(Duration::from_millis(20));
+            thread::sleep(BETWEEN_CUTS / 2);
         }
     }
     done.store(true, Ordering::Relaxed);
