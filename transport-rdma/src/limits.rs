@@ -2,6 +2,8 @@
 
 /// Bytes of one span: as much as goes out before the control lane is looked at again.
 pub(crate) const SPAN: u64 = 256 << 10;
+/// Bytes of one span of the large lane, or one frame, if that is more: what the other lanes may have to wait for.
+pub(crate) const LARGE_SPAN: u64 = 64 << 10;
 
 /// Writes of one span: two where the ring wraps.
 pub(crate) const PIECES: usize = 2;
@@ -25,6 +27,9 @@ pub(crate) const BACKLOG: i32 = 128;
 pub(crate) mod verbs {
     use std::time::Duration;
 
+    /// Spans of the large lane that the device works on at once: enough to keep it busy while the next is prepared, and
+    /// no more, because everything posted later comes behind them.
+    pub(crate) const LARGE_SPANS: usize = 2;
     /// Work requests that a send queue holds, unless the device allows fewer.
     pub(crate) const SEND_DEPTH: u32 = 256;
     /// One work request in so many asks for a completion: four completions tell of a full queue.

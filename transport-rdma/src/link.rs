@@ -11,7 +11,7 @@ use transport::link::{LinkError, LinkReceiver, LinkSender, Push, ReceiveLanes, S
 use transport::ring::{Position, ReceiveRing, SendRing};
 
 use crate::fabric::{Inbound, Outbound, Request};
-use crate::limits::{BATCH, PIECES, SPAN};
+use crate::limits::{BATCH, LARGE_SPAN, PIECES, SPAN};
 
 /// The half of a link that pushes.
 pub(crate) struct Sender<F> {
@@ -61,12 +61,18 @@ impl<F: Outbound> Sender<F> {
 impl<F: Outbound> LinkSender for Sender<F> {
     fn push(&mut self, lanes: &SendLanes) -> Result<Push, LinkError> {
         // What is committed during the push belongs to the next one: a busy producer does not keep us here.
-        let target = if F::CARRIES {
-            Lane::ALL.map(|lane| lanes.ring(lane).claimed())
-        } else {
-            [0; LANES]
+        let claimed = || match F::CARRIES {
+            true => Lane::ALL.map(|lane| lanes.ring(lane).claimed()),
+            false => [0; LANES],
         };
+        let mut target = claimed();
+        let large = target[Lane::Large.index()];
         loop {
+            // But between two spans of the large lane the others are looked at anew, so that they wait for one only.
+            if self.pushed[Lane::Large.index()] < large {
+                target = claimed();
+                target[Lane::Large.index()] = large;
+            }
             let mut batch = Batch::new();
             self.collect(lanes, &target, &mut batch);
             let requests = batch.requests();
@@ -88,10 +94,14 @@ impl<F: Outbound> LinkSender for Sender<F> {
 /// Adds the writes of one lane's next span: one, or two where the ring wraps. Zeroes at the end of a write stay behind:
 /// the peer's ring is zero where nothing has been written since it was consumed.
 fn collect_span(lane: Lane, ring: &SendRing, from: Position, batch: &mut Batch) {
+    let span = match lane {
+        Lane::Control | Lane::Ordinary => SPAN,
+        Lane::Large => LARGE_SPAN,
+    };
     let mask = ring.capacity() - 1;
     let mut position = from;
     for _ in 0..PIECES {
-        let left = SPAN - (position - from).min(SPAN);
+        let left = span - (position - from).min(span);
         let piece = ring.committed_piece(position, left);
         if piece.end == position {
             return;
@@ -162,6 +172,20 @@ impl<F: Inbound> LinkReceiver for Receiver<F> {
             }
         }
         alive?;
+        let large = lanes.ring(Lane::Large);
+        let arrived = self.fabric.arrived(large)?;
+        if arrived != large.arrived() {
+            let room = large.capacity() - (large.arrived() - large.consumed());
+            let more = arrived.wrapping_sub(large.arrived());
+            if more > room {
+                return Err(LinkError::Protocol(format!(
+                    "{more} bytes have arrived in the large lane, whose ring has room for {room}"
+                )));
+            }
+            large.advance(more as usize);
+        }
+        // A large frame of which a part is there: the rest is under way, and not worth falling asleep for.
+        changed |= large.stirs();
         Ok(changed || !lanes.rings.iter().all(ReceiveRing::is_empty))
     }
 

@@ -313,8 +313,10 @@ mod tests {
         use crate::memory::RingMemory;
         use crate::ring::SendRing;
 
-        let salt = 0x0102_0304_0506_0708;
-        let ring = SendRing::new(RingMemory::anonymous(4096).unwrap(), Integrity::salted(salt));
+        let ring = SendRing::new(
+            RingMemory::anonymous(4096).unwrap(),
+            Integrity::salted(1).of(crate::lane::Lane::Large),
+        );
         let last = Chunk {
             after: 0x80,
             correlation: Some(0x1122_3344_5566_7788),

@@ -5,6 +5,7 @@
 //! so a ring needs no other sign that a frame is there. Decoding never panics and never reads past what it was given.
 
 use crate::checksum::Checksum;
+use crate::lane::Lane;
 
 /// Bytes of the header.
 pub const HEADER: usize = 12;
@@ -208,6 +209,15 @@ impl Integrity {
     /// Checksums with the keys that follow from the session's salt.
     pub fn salted(salt: u64) -> Integrity {
         Integrity::Checked(Checksum::new(salt))
+    }
+
+    /// What the frames of one lane carry: on the large lane none, whatever the session has. Links tell there how
+    /// far bytes have arrived.
+    pub fn of(&self, lane: Lane) -> Integrity {
+        match lane {
+            Lane::Control | Lane::Ordinary => self.clone(),
+            Lane::Large => Integrity::None,
+        }
     }
 
     /// Whether frames carry checksums.

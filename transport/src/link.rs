@@ -204,7 +204,8 @@ pub struct Link {
     pub sender: Box<dyn LinkSender>,
     /// Takes in what arrives.
     pub receiver: Box<dyn LinkReceiver>,
-    /// How the receiver's rings tell that a frame is whole.
+    /// How the receiver's rings tell that a frame is whole. Frames of the large lane carry no checksums, so a link
+    /// whose arrival is [`Arrival::Checked`] has to count there: see [`Arrival::of`].
     pub arrival: Arrival,
     /// Where a committed frame is visible to the peer at once: how to wake the peer, if it sleeps. Then `push` is
     /// called for acknowledgements alone.
@@ -271,11 +272,10 @@ impl SendLanes {
     /// Send rings over the given memory.
     pub fn new(memory: SendMemory, integrity: Integrity) -> SendLanes {
         let mut cells = memory.cells.map(|cells| cells.into_iter());
-        let rings = memory
-            .rings
-            .map(|ring| match cells.as_mut().and_then(Iterator::next) {
+        let rings =
+            with_lanes(memory.rings).map(|(lane, ring)| match cells.as_mut().and_then(Iterator::next) {
                 Some(cell) => SendRing::shared(ring, cell),
-                None => SendRing::new(ring, integrity.clone()),
+                None => SendRing::new(ring, integrity.of(lane)),
             });
         SendLanes {
             rings,
@@ -296,6 +296,11 @@ impl SendLanes {
     }
 }
 
+fn with_lanes(memory: LaneMemory) -> [(Lane, RingMemory); LANES] {
+    let mut lanes = Lane::ALL.into_iter();
+    memory.map(|ring| (lanes.next().unwrap_or(Lane::Large), ring))
+}
+
 /// What this side receives.
 pub struct ReceiveLanes {
     /// The receive rings, by lane.
@@ -309,7 +314,8 @@ impl ReceiveLanes {
     /// Receive rings over the given memory.
     pub fn new(memory: LaneMemory, integrity: Integrity, arrival: Arrival) -> ReceiveLanes {
         ReceiveLanes {
-            rings: memory.map(|ring| ReceiveRing::new(ring, integrity.clone(), arrival)),
+            rings: with_lanes(memory)
+                .map(|(lane, ring)| ReceiveRing::new(ring, integrity.of(lane), arrival.of(lane))),
             credit: [0; LANES],
         }
     }

@@ -7,7 +7,7 @@ use std::os::fd::BorrowedFd;
 
 use transport::lane::Lane;
 use transport::link::LinkError;
-use transport::ring::Position;
+use transport::ring::{Position, ReceiveRing};
 
 #[cfg(feature = "verbs")]
 mod cell;
@@ -53,6 +53,12 @@ pub(crate) trait Inbound: Send {
     /// How far the peer says it has consumed a lane's send ring, or `known` where it says nothing else. Reads memory
     /// alone. Not to be believed.
     fn credit(&self, lane: Lane, known: Position) -> Position;
+
+    /// How far the large lane has arrived, where the device tells and `ring` does not know yet; otherwise what the ring
+    /// knows. Not to be believed.
+    fn arrived(&mut self, ring: &ReceiveRing) -> Result<Position, LinkError> {
+        Ok(ring.arrived())
+    }
 
     /// Called by every poll: memory alone, except for what looks at the device and at the peer's life now and then.
     fn tend(&mut self) -> Result<(), LinkError>;

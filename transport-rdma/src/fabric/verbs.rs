@@ -1,7 +1,8 @@
 //! RDMA writes on a reliable connection, through libibverbs: hardware NICs and the kernel's soft-RoCE.
 //!
-//! Bytes are found by polling memory. No order is taken for granted, neither of the bytes within a write nor of
-//! writes: frames carry checksums, and so, in their way, do the cells. A completion at the sender's side proves
+//! Small frames are found by polling memory. No order is taken for granted, neither of the bytes within a write nor of
+//! writes: frames carry checksums, and so, in their way, do the cells. Writes of the large lane, where a checksum would
+//! cost more, carry a [`notice`]. A completion at the sender's side proves
 //! nothing about what the peer's CPU sees and is used for room in the send queue alone.
 
 use std::io;
@@ -14,7 +15,7 @@ use rustix::time::{
 };
 use transport::lane::Lane;
 use transport::link::LinkError;
-use transport::ring::Position;
+use transport::ring::{Position, ReceiveRing};
 
 use super::{Inbound, Outbound, Request};
 use crate::limits::{POLLS_BETWEEN_INSPECTIONS, verbs as limits};
@@ -23,10 +24,12 @@ use crate::rdma::anchor::Anchor;
 mod completion;
 pub(crate) mod connection;
 pub(crate) mod device;
+mod notice;
 pub(crate) mod notify;
 mod region;
 
 use connection::{Connection, Receives, Write};
+use notice::Notice;
 use notify::Notify;
 
 /// The sending half.
@@ -74,6 +77,8 @@ pub(crate) struct VerbsInbound {
     timer: OwnedFd,
     armed: bool,
     polls: u32,
+    /// The last notice of how far the large lane has arrived, until the ring knows.
+    notice: Option<Notice>,
 }
 
 impl VerbsInbound {
@@ -95,6 +100,7 @@ impl VerbsInbound {
             timer,
             armed: false,
             polls: 0,
+            notice: None,
         })
     }
 
@@ -115,14 +121,23 @@ impl VerbsInbound {
         Ok(())
     }
 
-    fn take_wakes(&mut self) -> Result<u32, LinkError> {
-        let (receives, notify) = (&mut self.receives, &mut self.notify);
-        let mut wakes = 0;
+    /// Takes in wake-ups and notices. Whether there were any.
+    fn take_immediates(&mut self) -> Result<bool, LinkError> {
+        let VerbsInbound {
+            receives,
+            notify,
+            notice,
+            ..
+        } = self;
+        let mut any = false;
         receives.poll(|immediate| {
-            wakes += 1;
-            notify.woken(immediate);
+            any = true;
+            match Notice::read(immediate) {
+                Some(told) => *notice = Some(told),
+                None => notify.woken(immediate),
+            }
         })?;
-        Ok(wakes)
+        Ok(any)
     }
 
     /// Keeps to what the peer wants of us. False when there was no room to confirm it; a later poll tries again.
@@ -172,7 +187,7 @@ impl VerbsInbound {
             self.set_timer(None)?;
         }
         self.anchor.check()?;
-        self.take_wakes()?;
+        self.take_immediates()?;
         match self.connection.try_send_queue() {
             Some(mut queue) => queue.reap(),
             None => Ok(()),
@@ -199,12 +214,21 @@ impl Inbound for VerbsInbound {
         self.connection.credit(lane, known).unwrap_or(known)
     }
 
+    #[inline]
+    fn arrived(&mut self, ring: &ReceiveRing) -> Result<Position, LinkError> {
+        if ring.stirs() {
+            self.take_immediates()?;
+        }
+        let known = ring.arrived();
+        Ok(self.notice.take().map_or(known, |notice| notice.position(known)))
+    }
+
     fn tend(&mut self) -> Result<(), LinkError> {
         self.polls += 1;
         if self.armed || self.polls >= POLLS_BETWEEN_INSPECTIONS {
             self.inspect()?;
         } else if self.notify.expects_wakes() {
-            self.take_wakes()?;
+            self.take_immediates()?;
         }
         self.obey()?;
         if self.notify.is_tired(limits::WAKES_WITHOUT_SLEEP) {
@@ -222,7 +246,7 @@ impl Inbound for VerbsInbound {
         // First the request for an event, then the look at whether one would have been due.
         self.receives.channel().drain();
         self.receives.arm()?;
-        if self.take_wakes()? > 0 || self.has_room_again()? || !self.obey()? {
+        if self.take_immediates()? || self.has_room_again()? || !self.obey()? {
             return Ok(false);
         }
         let patience = self.notify.patience(limits::UNCONFIRMED_SLEEP);

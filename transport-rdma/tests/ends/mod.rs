@@ -139,8 +139,8 @@ impl End {
             }
         }
         if !shared {
-            for ring in &mut receive.rings {
-                ring.resume(Arrival::Checked);
+            for lane in Lane::ALL {
+                receive.ring(lane).resume(Arrival::Checked.of(lane));
             }
         }
         // Neither writes into the other's rings before both have prepared them.

@@ -105,8 +105,8 @@ impl PeerInner {
         if self.ended.get().is_some() || !lock(&self.life).resumed(self.node.now()) {
             return Ok(false);
         }
-        for ring in &mut receive.lanes.rings {
-            ring.resume(link.arrival);
+        for lane in Lane::ALL {
+            receive.lanes.ring(lane).resume(link.arrival.of(lane));
         }
         receive.lanes.credit = peer_consumed;
         receive.credited = peer_consumed;

@@ -5,6 +5,7 @@
 use super::send::zero;
 use super::{MIN_CAPACITY, Position, max_frame};
 use crate::frame::{self, FrameError, HEADER, Header, Integrity, Kind, field};
+use crate::lane::Lane;
 use crate::memory::RingMemory;
 use crate::sync::atomic::{Ordering, fence};
 
@@ -17,6 +18,25 @@ pub enum Arrival {
     Published,
     /// Bytes may become visible late, partly and in any order: a frame is there when its checksum holds.
     Checked,
+    /// As [`Arrival::Counted`], in a ring that is kept zero: bytes that are not zero beyond what has arrived are a sign
+    /// that it is worth asking the link, [`ReceiveRing::stirs`]. How the large lane of a link arrives whose other
+    /// lanes are [`Arrival::Checked`].
+    Noticed,
+}
+
+impl Arrival {
+    /// How a lane arrives over a link that arrives in this way. A checksum over a large frame costs more than a notice
+    /// of its arrival.
+    pub fn of(self, lane: Lane) -> Arrival {
+        match (self, lane) {
+            (Arrival::Checked, Lane::Large) => Arrival::Noticed,
+            _ => self,
+        }
+    }
+
+    fn is_told(self) -> bool {
+        matches!(self, Arrival::Counted | Arrival::Noticed)
+    }
 }
 
 /// The receiver's ring of one lane.
@@ -130,6 +150,18 @@ impl ReceiveRing {
         self.arrived
     }
 
+    /// Whether bytes stand beyond what the link has told of, in a ring that is [`Arrival::Noticed`]: a sign that there is
+    /// something to tell. Reads one word of memory.
+    #[inline]
+    pub fn stirs(&self) -> bool {
+        self.arrival == Arrival::Noticed
+            && self
+                .memory
+                .word(self.offset(self.arrived))
+                .load(Ordering::Relaxed)
+                != 0
+    }
+
     /// Records that the link wrote `len` bytes of what [`ReceiveRing::writable`] gave.
     ///
     /// # Panics
@@ -142,7 +174,7 @@ impl ReceiveRing {
     /// Whether nothing stands at the position that is read next. Never says so wrongly of a whole frame.
     pub fn is_empty(&self) -> bool {
         match self.arrival {
-            Arrival::Counted => self.arrived == self.consumed,
+            Arrival::Counted | Arrival::Noticed => self.arrived == self.consumed,
             // Relaxed: whoever goes on to read the frame looks again, in `peek`.
             Arrival::Published | Arrival::Checked => {
                 self.memory
@@ -161,14 +193,14 @@ impl ReceiveRing {
     pub fn peek(&self) -> Result<Option<Frame<'_>>, FrameError> {
         let position = self.consumed;
         let offset = self.offset(position);
-        if self.arrival == Arrival::Counted && self.arrived - position < HEADER as u64 {
+        if self.arrival.is_told() && self.arrived - position < HEADER as u64 {
             return Ok(None);
         }
         // Acquire: pairs with the release of the frame's first word where the ring is shared.
         let first = self.memory.word(offset).load(Ordering::Acquire);
         if first == 0 {
             return match self.arrival {
-                Arrival::Counted => Err(FrameError::UnknownKind { kind: 0, position }),
+                Arrival::Counted | Arrival::Noticed => Err(FrameError::UnknownKind { kind: 0, position }),
                 Arrival::Published | Arrival::Checked => Ok(None),
             };
         }
@@ -178,7 +210,7 @@ impl ReceiveRing {
             Err(_) if self.arrival == Arrival::Checked => return Ok(None),
             Err(error) => return Err(error),
         };
-        if self.arrival == Arrival::Counted && self.arrived - position < header.size() as u64 {
+        if self.arrival.is_told() && self.arrived - position < header.size() as u64 {
             return Ok(None);
         }
         // SAFETY: offset + HEADER + length is inside the ring by `max_length`. The sender writes these bytes only
@@ -194,7 +226,9 @@ impl ReceiveRing {
             if checksum.of(position, first, covered).to_le_bytes() != *told {
                 return match self.arrival {
                     Arrival::Checked => Ok(None),
-                    Arrival::Counted | Arrival::Published => Err(FrameError::Checksum { position }),
+                    Arrival::Counted | Arrival::Published | Arrival::Noticed => {
+                        Err(FrameError::Checksum { position })
+                    }
                 };
             }
         }
@@ -228,7 +262,7 @@ impl ReceiveRing {
         match self.arrival {
             Arrival::Counted => {}
             Arrival::Published => self.give_up(size),
-            Arrival::Checked => zero(&self.memory, self.consumed, next),
+            Arrival::Checked | Arrival::Noticed => zero(&self.memory, self.consumed, next),
         }
         self.consumed = next;
         self.arrived = self.arrived.max(next);

@@ -4,6 +4,7 @@
 
 #![allow(unsafe_code)]
 
+use std::collections::VecDeque;
 use std::ptr::{NonNull, null_mut};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,6 +23,7 @@ use transport::memory::RingMemory;
 
 use super::completion::{Channel, Completion, Queue};
 use super::device::{Device, because};
+use super::notice::Notice;
 use super::region::{Access, Region};
 use crate::fabric::{Request, cell};
 use crate::limits::{self, CELL};
@@ -225,13 +227,14 @@ impl Prepared {
                 posted: 0,
                 completed: 0,
                 signalled: 0,
+                large: VecDeque::with_capacity(limits::verbs::LARGE_SPANS),
                 obeyed: 0,
                 failure: None,
             }),
             blocked: AtomicBool::new(false),
             description: format!(
                 "{} port {} GID {} ({}), MTU {}, {max_inline} bytes inline, {depth} work requests; frames are seen by \
-                 polling memory and prove themselves by their checksums",
+                 polling memory and prove themselves by their checksums, those of the large lane by completions",
                 device.name,
                 device.port,
                 device.gid_index,
@@ -326,6 +329,20 @@ pub(crate) enum Write {
     Notify(u32),
 }
 
+impl Write {
+    /// What a write of the large lane tells the peer.
+    fn notice(&self) -> Option<Notice> {
+        match *self {
+            Write::Link(Request::Write {
+                lane: Lane::Large,
+                end,
+                ..
+            }) => Some(Notice::of(end)),
+            _ => None,
+        }
+    }
+}
+
 /// The queue pair's sending side.
 pub(crate) struct SendQueue {
     queue_pair: GenericQueuePair,
@@ -341,6 +358,8 @@ pub(crate) struct SendQueue {
     completed: u64,
     /// The highest work request that will tell of its completion.
     signalled: u64,
+    /// Writes of the large lane that are not known to have completed, oldest first.
+    large: VecDeque<u64>,
     /// The peer's wish that was last obeyed, see [`super::notify`].
     obeyed: u32,
     failure: Option<String>,
@@ -348,23 +367,32 @@ pub(crate) struct SendQueue {
 
 impl SendQueue {
     /// Posts the first of `writes`, as many as there is room for, as one list; says how many. The last one carries a
-    /// wake-up when the peer wants that.
+    /// wake-up when the peer wants that; those of the large lane carry notices, which wake as well.
     pub(crate) fn post(
         &mut self,
-        writes: impl ExactSizeIterator<Item = Write>,
+        writes: impl ExactSizeIterator<Item = Write> + Clone,
         peer_notify: Option<u32>,
     ) -> Result<usize, LinkError> {
         let wanted = writes.len() as u64;
-        if self.depth - (self.posted - self.completed) < wanted.max(self.depth / 2) {
+        if self.depth - (self.posted - self.completed) < wanted.max(self.depth / 2)
+            || self.large.len() == limits::verbs::LARGE_SPANS
+        {
             self.reap()?;
         }
         let room = self.depth - (self.posted - self.completed);
-        let taken = wanted.min(room);
+        let large_room = limits::verbs::LARGE_SPANS - self.large.len();
+        let mut large = writes
+            .clone()
+            .enumerate()
+            .filter(|(_, write)| write.notice().is_some())
+            .map(|(index, _)| index as u64);
+        let taken = wanted.min(room).min(large.nth(large_room).unwrap_or(wanted));
         if taken == 0 {
             return Ok(0);
         }
         let notify = peer_notify.unwrap_or(self.obeyed);
-        let immediate = (notify & super::notify::ON != 0).then_some(notify);
+        let wish = (notify & super::notify::ON != 0).then_some(notify);
+        let mut obeyed = notify;
         let full_at = self.completed + self.depth;
         let mut signalled = self.signalled;
 
@@ -372,12 +400,24 @@ impl SendQueue {
         for (index, write) in writes.take(taken as usize).enumerate() {
             let id = self.posted + index as u64 + 1;
             let mut flags = WorkRequestFlags::none();
-            if id >= signalled + self.signal_every || id == full_at {
+            let notice = write.notice();
+            if id >= signalled + self.signal_every || id == full_at || notice.is_some() {
                 flags |= WorkRequestFlags::Signaled;
                 signalled = id;
             }
             let is_last = index as u64 + 1 == taken;
-            let immediate = immediate.filter(|_| is_last).map(u32::to_be);
+            if notice.is_some() {
+                self.large.push_back(id);
+                if is_last && wish.is_some() {
+                    // The completion wakes the peer, but does not tell it that its wish is known.
+                    obeyed = self.obeyed;
+                }
+            }
+            let immediate = match notice {
+                Some(notice) => Some(notice.immediate()),
+                None => wish.filter(|_| is_last),
+            };
+            let immediate = immediate.map(u32::to_be);
             match write {
                 Write::Link(Request::Write {
                     lane, offset, len, ..
@@ -423,11 +463,12 @@ impl SendQueue {
             Ok(()) => {
                 self.posted += taken;
                 self.signalled = signalled;
-                self.obeyed = notify;
+                self.obeyed = obeyed;
                 Ok(taken as usize)
             }
             // The whole list was taken back. Completions make room; until then the caller waits.
             Err(PostSendError::NotEnoughResources(_)) => {
+                self.large.retain(|id| *id <= self.posted);
                 self.reap()?;
                 Ok(0)
             }
@@ -448,6 +489,7 @@ impl SendQueue {
             completed,
             posted,
             failure,
+            large,
             ..
         } = self;
         completions.poll(|completion| {
@@ -457,15 +499,18 @@ impl SendQueue {
                 *failure = Some(completion.failure());
             }
         })?;
+        while large.front().is_some_and(|id| *id <= *completed) {
+            large.pop_front();
+        }
         match failure {
             None => Ok(()),
             Some(reason) => Err(LinkError::Device(reason.clone())),
         }
     }
 
-    /// Whether a post would find room.
+    /// Whether a post would find room, for the large lane too.
     pub(crate) fn has_room(&self) -> bool {
-        self.posted - self.completed < self.depth
+        self.posted - self.completed < self.depth && self.large.len() < limits::verbs::LARGE_SPANS
     }
 
     /// The peer's wish that the last post kept to.
