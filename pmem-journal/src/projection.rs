@@ -191,8 +191,8 @@ impl Projection {
     /// the cursor after each group of up to `every`, in one file replaced whole. Says how many were handled.
     ///
     /// Whatever happens, the stored result is that of each event before the cursor handled exactly once. After a failure of
-    /// the handler it is that of the last group stored. The result is written whole each time: at most [`MAX_RESULT`]
-    /// bytes.
+    /// the handler it is that of the last group stored. The result is written whole each time: at most
+    /// [`MAX_RESULT`](crate::MAX_RESULT) bytes.
     pub fn effectively_once(
         &mut self,
         every: usize,
