@@ -7,6 +7,7 @@ use crate::address::{Terms, correlation_in};
 use crate::chunk::{Chunk, ChunkError, MAX_CHUNK, Progress};
 use crate::clock::Stamp;
 use crate::control::Control;
+use crate::drive::Turn;
 use crate::frame::Kind;
 use crate::lane::Lane;
 use crate::mailbox::{Direct, Message, Payload, Port};
@@ -17,15 +18,15 @@ use crate::questions::ANSWERS;
 /// Mailboxes that one session may have resolved: one handle is kept for answers.
 pub(crate) const MAX_PORTS: usize = ANSWERS as usize;
 
-/// Hands out at most `limit` frames of each lane, and of the large lane no more than one chunk's worth. Whether there
-/// were any. The error says how the peer broke the protocol.
+/// Hands out at most `limit` frames of each lane, and of the large lane no more than one chunk's worth. What there
+/// was. The error says how the peer broke the protocol.
 pub(crate) fn hand_out(
     peer: &Arc<PeerInner>,
     receive: &mut Receive,
     direct: &mut Option<Direct<'_>>,
     limit: usize,
-) -> Result<bool, String> {
-    let mut any = false;
+) -> Result<Turn, String> {
+    let mut any = Turn::Nothing;
     let mut at = None;
     receive.left_over = false;
     for lane in [Lane::Control, Lane::Ordinary] {
@@ -40,11 +41,11 @@ pub(crate) fn hand_out(
             else {
                 break;
             };
-            any = true;
             let size = frame.header.size();
             match frame.header.kind {
-                Kind::Padding => {}
+                Kind::Padding => any = Turn::Moved,
                 Kind::Message if lane == Lane::Ordinary => {
+                    any = Turn::Moved;
                     let (extension, payload) = frame.parts();
                     let correlation = correlation_in(frame.header.flags, extension);
                     let handle = frame.header.mailbox;
@@ -59,6 +60,11 @@ pub(crate) fn hand_out(
                 }
                 Kind::Control if lane == Lane::Control => {
                     let control = Control::decode(frame.body).map_err(|error| error.to_string())?;
+                    any = match (any, &control) {
+                        (Turn::Nothing, Control::Heartbeat) => Turn::Upkeep,
+                        (any, Control::Heartbeat) => any,
+                        _ => Turn::Moved,
+                    };
                     obey(peer, receive, control)?;
                 }
                 kind => return Err(format!("frame of kind {kind:?} on the {lane:?} lane")),
@@ -78,7 +84,7 @@ pub(crate) fn hand_out(
         peer.tell_watchers(receive);
     }
     receive.left_over |= handed >= most;
-    Ok(any || handed > 0)
+    Ok(if handed > 0 { Turn::Moved } else { any })
 }
 
 /// Hands out the next frame of the large lane; `None` when there is none, or when it has to wait for the ordinary lane.

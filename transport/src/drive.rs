@@ -1,6 +1,6 @@
 //! The driver: one pass over everything that may have arrived, and the sleep between passes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -25,8 +25,17 @@ const FIRST_PEER: usize = 2;
 const PASSES_PER_LOOK: u32 = 64;
 /// With more links than this that poll by system call, the driver asks the system which of them are ready.
 const POLLED_DIRECTLY: usize = 2;
+/// The deadlines of all peers are looked at together, at most so often while a heartbeat is due once.
+const TICKS_PER_HEARTBEAT: u32 = 16;
 /// How soon a blocked push is tried again, should nothing else wake the driver.
 const RETRY: Duration = Duration::from_millis(1);
+
+/// With more peers than this, one that polls memory and is quiet is left alone until its link tells of something.
+const FEW_PEERS: usize = 8;
+/// Turns without anything after which such a peer counts as quiet.
+const QUIET_TURNS: u32 = 64;
+/// Passes between two questions to the system whether a quiet peer's link has told of something.
+const PASSES_PER_QUESTION: u32 = 8;
 
 struct Driven {
     peer: Arc<PeerInner>,
@@ -34,7 +43,22 @@ struct Driven {
     /// Which of the peer's links is registered with the poller.
     link_number: u64,
     polls_memory: bool,
-    ready: bool,
+    /// Has a turn in every pass. Who has none makes a descriptor readable when something arrives.
+    awake: bool,
+    /// Its link is armed, and was not polled since.
+    armed: bool,
+    quiet_turns: u32,
+}
+
+/// What came of a peer's turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// Nothing.
+    Nothing,
+    /// Heartbeats and what goes with them: no reason to wait for more.
+    Upkeep,
+    /// Something, and more may follow.
+    Moved,
 }
 
 /// The node's listeners, each with the scheme of its transport.
@@ -45,10 +69,18 @@ pub(crate) struct Driver {
     poll: Poll,
     events: Events,
     listeners: Listeners,
+    /// Somebody may have dialled. Where the poller is asked it tells; otherwise now and then.
+    accept_due: bool,
+    /// The poller has been asked since the last pass.
+    asked: bool,
     peers: Vec<Driven>,
+    /// Places of those that are awake.
+    awake: Vec<usize>,
     /// How many of their links poll by system call.
     polling_by_call: usize,
     by_token: HashMap<usize, usize>,
+    /// A link could not be registered with the poller yet.
+    unregistered: bool,
     next_token: usize,
     version: u64,
     passes: u32,
@@ -70,9 +102,13 @@ impl Driver {
             poll,
             events: Events::with_capacity(256),
             listeners,
+            accept_due: true,
+            asked: false,
             peers: Vec::new(),
+            awake: Vec::new(),
             polling_by_call: 0,
             by_token: HashMap::new(),
+            unregistered: false,
             next_token: FIRST_PEER,
             version: 0,
             passes: 0,
@@ -85,37 +121,56 @@ impl Driver {
     pub(crate) fn stop(&mut self) {
         self.listeners.clear();
         self.peers.clear();
+        self.awake.clear();
         self.by_token.clear();
     }
 
-    /// One pass. Whether anything arrived.
+    /// One pass. Whether anything arrived that more may follow. Quiet peers cost nothing, however many they are.
     pub(crate) fn pass(&mut self, node: &NodeInner, direct: &mut Option<Direct<'_>>) -> bool {
         if self.version != node.peers_version.load(Ordering::Acquire) {
             self.take_over_peers(node);
         }
+        if self.unregistered || node.attention.load(Ordering::Relaxed) {
+            node.attention.store(false, Ordering::SeqCst);
+            self.register_links();
+            self.wake_everybody();
+        }
         self.passes = self.passes.wrapping_add(1);
         if self.passes.is_multiple_of(PASSES_PER_LOOK) {
+            self.accept_due = true;
             self.look_around(node, direct);
         }
-        let ask = self.polling_by_call > POLLED_DIRECTLY;
-        if ask {
+        let many_calls = self.polling_by_call > POLLED_DIRECTLY;
+        let asked = std::mem::take(&mut self.asked);
+        if many_calls && !asked
+            || self.awake.len() < self.peers.len() && self.passes.is_multiple_of(PASSES_PER_QUESTION)
+        {
             self.ask_for_readiness(Some(Duration::ZERO));
         }
+        let few = self.peers.len() <= FEW_PEERS;
         let mut any = false;
-        for driven in &mut self.peers {
-            if ask && !driven.polls_memory && !driven.ready {
+        let mut at = 0;
+        while let Some(&place) = self.awake.get(at) {
+            let driven = &mut self.peers[place];
+            driven.armed = false;
+            let turn = driven.peer.turn(direct);
+            any |= turn == Turn::Moved;
+            if turn != Turn::Nothing {
+                driven.quiet_turns = 0;
+            } else if driven.falls_asleep(few, many_calls) {
+                driven.awake = false;
+                self.awake.swap_remove(at);
                 continue;
             }
-            let moved = driven.peer.turn(direct);
-            driven.ready = moved;
-            any |= moved;
+            at += 1;
         }
         any
     }
 
     /// Accepts, and keeps the deadlines.
     fn look_around(&mut self, node: &NodeInner, direct: &mut Option<Direct<'_>>) {
-        for (scheme, listener) in &mut self.listeners {
+        let due = std::mem::take(&mut self.accept_due);
+        for (scheme, listener) in self.listeners.iter_mut().filter(|_| due) {
             loop {
                 match listener.accept() {
                     Ok(Some(wire)) => {
@@ -134,12 +189,18 @@ impl Driver {
         let now = node.now();
         node.questions.expire(now);
         if now >= self.next_tick {
-            self.next_tick = now + node.timing().heartbeat / 2;
-            for driven in &self.peers {
-                // A node that was itself held up must not take its peers for silent: what they sent is there.
-                driven.peer.turn(direct);
+            let heartbeat = node.timing().heartbeat;
+            self.next_tick = now + heartbeat / 2;
+            let together = (heartbeat / TICKS_PER_HEARTBEAT).max(Duration::from_millis(1));
+            // A node that was itself held up must not take its peers for silent: what they sent is there.
+            self.ask_for_readiness(Some(Duration::ZERO));
+            for driven in &mut self.peers {
+                if driven.awake {
+                    driven.armed = false;
+                    driven.peer.turn(direct);
+                }
                 if let Some(deadline) = driven.peer.tick(now) {
-                    self.next_tick = self.next_tick.min(deadline.max(now + Duration::from_millis(1)));
+                    self.next_tick = self.next_tick.min(deadline.max(now + together));
                 }
             }
         }
@@ -148,20 +209,26 @@ impl Driver {
     fn take_over_peers(&mut self, node: &NodeInner) {
         self.version = node.peers_version.load(Ordering::Acquire);
         let peers = lock(&node.peers).clone();
+        let current: HashSet<_> = peers.iter().map(Arc::as_ptr).collect();
         self.peers
-            .retain(|driven| peers.iter().any(|peer| Arc::ptr_eq(peer, &driven.peer)));
-        for peer in peers {
-            if !self.peers.iter().any(|driven| Arc::ptr_eq(&driven.peer, &peer)) {
-                let token = self.next_token;
-                self.next_token += 1;
-                self.peers.push(Driven {
-                    peer,
-                    token,
-                    link_number: 0,
-                    polls_memory: false,
-                    ready: true,
-                });
-            }
+            .retain(|driven| current.contains(&Arc::as_ptr(&driven.peer)));
+        let known: HashSet<_> = self
+            .peers
+            .iter()
+            .map(|driven| Arc::as_ptr(&driven.peer))
+            .collect();
+        for peer in peers.iter().filter(|peer| !known.contains(&Arc::as_ptr(peer))) {
+            let token = self.next_token;
+            self.next_token += 1;
+            self.peers.push(Driven {
+                peer: peer.clone(),
+                token,
+                link_number: 0,
+                polls_memory: false,
+                awake: false,
+                armed: false,
+                quiet_turns: 0,
+            });
         }
         self.by_token = self
             .peers
@@ -171,22 +238,33 @@ impl Driver {
             .collect();
         self.next_tick = Time::ZERO;
         self.register_links();
+        self.wake_everybody();
+    }
+
+    /// Gives every peer a turn in the next pass.
+    fn wake_everybody(&mut self) {
+        self.awake.clear();
+        for (place, driven) in self.peers.iter_mut().enumerate() {
+            driven.awake = true;
+            driven.quiet_turns = 0;
+            self.awake.push(place);
+        }
     }
 
     /// Registers the descriptors of links that are new.
     fn register_links(&mut self) {
+        self.unregistered = false;
         for driven in &mut self.peers {
-            let Some(receive) = try_lock(&driven.peer.receive) else {
-                continue;
-            };
-            let link_number = driven.peer.link_number();
-            if link_number == driven.link_number {
+            if driven.peer.link_number() == driven.link_number {
                 continue;
             }
+            let Some(receive) = try_lock(&driven.peer.receive) else {
+                self.unregistered = true;
+                continue;
+            };
             let Some(link) = &receive.link else { continue };
-            driven.link_number = link_number;
+            driven.link_number = driven.peer.link_number();
             driven.polls_memory = link.polls_memory();
-            driven.ready = true;
             for descriptor in link.descriptors() {
                 let interest = Interest::READABLE | Interest::WRITABLE;
                 let registered = self.poll.registry().register(
@@ -203,15 +281,20 @@ impl Driver {
     }
 
     fn ask_for_readiness(&mut self, timeout: Option<Duration>) {
-        self.register_links();
         if let Err(error) = self.poll.poll(&mut self.events, timeout)
             && error.kind() != std::io::ErrorKind::Interrupted
         {
             tracing::warn!(%error, "poller");
         }
+        self.asked = true;
         for event in &self.events {
-            if let Some(place) = self.by_token.get(&event.token().0) {
-                self.peers[*place].ready = true;
+            self.accept_due |= event.token() == LISTENER;
+            if let Some(&place) = self.by_token.get(&event.token().0) {
+                let driven = &mut self.peers[place];
+                driven.quiet_turns = 0;
+                if !std::mem::replace(&mut driven.awake, true) {
+                    self.awake.push(place);
+                }
             }
         }
     }
@@ -223,23 +306,37 @@ impl Driver {
                 longest = longest.min(until.saturating_duration_since(Instant::now()));
             }
             self.ask_for_readiness(Some(longest));
+            self.rise();
+        }
+    }
+
+    /// After a sleep: few peers are all polled again, of many those alone that told of something.
+    fn rise(&mut self) {
+        if self.peers.len() <= FEW_PEERS {
+            self.wake_everybody();
         }
     }
 
     /// Looks around once more and arms every link. For how long it may sleep then; `None` where it may not.
     pub(crate) fn prepare_to_sleep(&mut self, node: &NodeInner) -> Option<Duration> {
         self.look_around(node, &mut None);
-        if self.version != node.peers_version.load(Ordering::Acquire) || node.closed.load(Ordering::Acquire) {
+        if self.version != node.peers_version.load(Ordering::Acquire)
+            || node.closed.load(Ordering::Acquire)
+            || self.unregistered
+            || node.attention.load(Ordering::SeqCst)
+        {
             return None;
         }
-        self.register_links();
         let next = self.next_tick.min(node.questions.earliest());
         let mut longest = next.saturating_sub(node.now());
-        for driven in &self.peers {
+        for driven in self.peers.iter_mut().filter(|driven| !driven.armed) {
             match driven.peer.prepare_to_sleep() {
-                Sleep::Sound => {}
+                Sleep::Sound => driven.armed = true,
                 Sleep::Light => longest = longest.min(RETRY),
-                Sleep::No => return None,
+                Sleep::No => {
+                    self.wake_everybody();
+                    return None;
+                }
             }
         }
         Some(longest)
@@ -249,6 +346,7 @@ impl Driver {
     #[cfg(feature = "tokio")]
     pub(crate) fn woken(&mut self) {
         self.ask_for_readiness(Some(Duration::ZERO));
+        self.rise();
     }
 
     /// The poller: readable when there is a reason to wake.
@@ -256,6 +354,23 @@ impl Driver {
     pub(crate) fn descriptor(&self) -> std::io::Result<std::os::fd::OwnedFd> {
         use std::os::fd::AsFd;
         self.poll.registry().as_fd().try_clone_to_owned()
+    }
+}
+
+impl Driven {
+    /// After a turn without anything: whether the peer needs no further turns until its link tells of something.
+    fn falls_asleep(&mut self, few: bool, many_calls: bool) -> bool {
+        if !self.polls_memory {
+            // It has read until there was nothing; the poller tells of more.
+            return many_calls;
+        }
+        self.quiet_turns += 1;
+        if few || self.quiet_turns < QUIET_TURNS {
+            return false;
+        }
+        self.quiet_turns = 0;
+        self.armed = matches!(self.peer.prepare_to_sleep(), Sleep::Sound);
+        self.armed
     }
 }
 

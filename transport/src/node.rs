@@ -244,6 +244,7 @@ impl NodeBuilder {
             latencies: Arc::default(),
             peers: Mutex::default(),
             peers_version: AtomicU64::new(1),
+            attention: AtomicBool::new(false),
             questions: Questions::default(),
             mailboxes: Mutex::default(),
             meeting: Mutex::default(),
@@ -504,6 +505,8 @@ pub(crate) struct NodeInner {
     pub(crate) latencies: Arc<Latencies>,
     pub(crate) peers: Mutex<Vec<Arc<PeerInner>>>,
     pub(crate) peers_version: AtomicU64,
+    /// Something happened to a peer that its link does not tell of: see [`NodeInner::attend`].
+    pub(crate) attention: AtomicBool,
     pub(crate) questions: Questions,
     mailboxes: Mutex<HashMap<String, Arc<MailboxShared>>>,
     /// Held by the thread that connects to the node of a reference.
@@ -656,6 +659,13 @@ impl NodeInner {
         doze::announce(&self.asleep);
         driver.sleep(self, until);
         doze::withdraw(&self.asleep);
+    }
+
+    /// Makes the driver look at every peer once, also at those that have been quiet: something happened that no link
+    /// tells of.
+    pub(crate) fn attend(&self) {
+        self.attention.store(true, Ordering::SeqCst);
+        self.wake();
     }
 
     /// Wakes the driving thread if it sleeps.

@@ -50,7 +50,7 @@ impl PeerInner {
                     Ok(Push::Done) => self.blocked.store(false, Ordering::Relaxed),
                     Ok(Push::Blocked) => {
                         if !self.blocked.swap(true, Ordering::Relaxed) {
-                            self.node.wake();
+                            self.node.attend();
                         }
                     }
                     Err(error) => {
@@ -67,7 +67,7 @@ impl PeerInner {
     pub(crate) fn fail_link(&self, error: LinkError) {
         lock(&self.failure).get_or_insert(error);
         self.failed.store(true, Ordering::Release);
-        self.node.wake();
+        self.node.attend();
     }
 
     pub(crate) fn send_control(&self, control: &Control) {

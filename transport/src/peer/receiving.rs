@@ -6,7 +6,7 @@ use std::sync::{Arc, MutexGuard};
 use super::PeerInner;
 use super::routes::Closing;
 use crate::chunk::Assembler;
-use crate::drive::Sleep;
+use crate::drive::{Sleep, Turn};
 use crate::lane::{LANES, Lane};
 use crate::link::{LinkReceiver, ReceiveLanes};
 use crate::mailbox::Port;
@@ -48,21 +48,21 @@ impl PeerInner {
         guard
     }
 
-    /// One turn: moves what arrived, hands it out, returns credit. Whether anything moved.
-    pub(crate) fn turn(self: &Arc<Self>, direct: &mut Option<crate::mailbox::Direct<'_>>) -> bool {
+    /// One turn: moves what arrived, hands it out, returns credit.
+    pub(crate) fn turn(self: &Arc<Self>, direct: &mut Option<crate::mailbox::Direct<'_>>) -> Turn {
         if self.wanted.load(Ordering::Acquire) {
             std::thread::yield_now();
-            return false;
+            return Turn::Upkeep;
         }
         let Some(mut receive) = try_lock(&self.receive) else {
-            return false;
+            return Turn::Upkeep;
         };
         if self.failed.load(Ordering::Acquire) {
             self.lose_link(&mut receive);
-            return true;
+            return Turn::Moved;
         }
         let Receive { lanes, link, .. } = &mut *receive;
-        let Some(link) = link else { return false };
+        let Some(link) = link else { return Turn::Nothing };
         let moved = match link.poll(lanes) {
             Ok(moved) => moved,
             Err(error) => {
@@ -70,7 +70,7 @@ impl PeerInner {
                 let _ = crate::dispatch::hand_out(self, &mut receive, direct, usize::MAX);
                 self.fail_link(error);
                 self.lose_link(&mut receive);
-                return true;
+                return Turn::Moved;
             }
         };
         if self.blocked.load(Ordering::Relaxed) || self.dirty.load(Ordering::Relaxed) {
@@ -80,22 +80,29 @@ impl PeerInner {
             self.work_off_backlog();
         }
         if !moved && !receive.left_over {
-            return false;
+            return Turn::Nothing;
         }
-        let handed = self
-            .take_credit(&mut receive)
-            .and_then(|()| crate::dispatch::hand_out(self, &mut receive, direct, FRAMES_PER_TURN));
-        if let Err(violation) = handed {
-            self.end(&mut receive, Ended::Violation(violation));
-            return true;
-        }
-        if handed == Ok(true) {
+        let handed = self.take_credit(&mut receive).and_then(|credit| {
+            let frames = crate::dispatch::hand_out(self, &mut receive, direct, FRAMES_PER_TURN)?;
+            Ok((credit, frames))
+        });
+        let (credit, frames) = match handed {
+            Ok(handed) => handed,
+            Err(violation) => {
+                self.end(&mut receive, Ended::Violation(violation));
+                return Turn::Moved;
+            }
+        };
+        if frames != Turn::Nothing {
             self.heard.store(true, Ordering::Relaxed);
         }
         let due = receive.leaving;
         self.acknowledge(&mut receive, due);
-        // A part of a frame is progress too: the rest may be there already, and nothing would tell of it again.
-        moved || handed == Ok(true)
+        match (credit, frames) {
+            // A part of a frame is progress: the rest may be there already, and nothing would tell of it again.
+            (Turn::Nothing, Turn::Nothing) | (Turn::Moved, _) | (_, Turn::Moved) => Turn::Moved,
+            _ => Turn::Upkeep,
+        }
     }
 
     /// Arms the link for a sleep of the driver.
@@ -123,7 +130,8 @@ impl PeerInner {
     }
 
     /// Takes over the peer's acknowledgements, and wakes those who wait for room.
-    pub(super) fn take_credit(&self, receive: &mut Receive) -> Result<(), String> {
+    pub(super) fn take_credit(&self, receive: &mut Receive) -> Result<Turn, String> {
+        let mut any = Turn::Nothing;
         for lane in Lane::ALL {
             let credit = receive.lanes.credit[lane.index()];
             if credit > receive.credited[lane.index()] {
@@ -133,6 +141,10 @@ impl PeerInner {
                     .release(credit)
                     .map_err(|error| error.to_string())?;
                 self.heard.store(true, Ordering::Relaxed);
+                any = match (any, lane) {
+                    (Turn::Nothing | Turn::Upkeep, Lane::Control) => Turn::Upkeep,
+                    _ => Turn::Moved,
+                };
                 match lane {
                     Lane::Control => {}
                     Lane::Ordinary => self.room.wake_all(),
@@ -140,11 +152,19 @@ impl PeerInner {
                 }
             }
         }
-        Ok(())
+        Ok(any)
     }
 
     /// Tells the peer what was consumed, where a quarter of a ring has been, or all of it when `due`.
     pub(super) fn acknowledge(&self, receive: &mut Receive, due: bool) {
+        if self.note_consumed(receive, due) {
+            // Not `flush`: a bell is for commits; an acknowledgement is always pushed.
+            self.push();
+        }
+    }
+
+    /// Notes what the peer is to be told of, for the next push. Whether that is anything.
+    pub(super) fn note_consumed(&self, receive: &mut Receive, due: bool) -> bool {
         let mut tell = false;
         for lane in Lane::ALL {
             let consumed = receive.lanes.ring(lane).consumed();
@@ -158,9 +178,6 @@ impl PeerInner {
             }
         }
         receive.tell_large = false;
-        if tell {
-            // Not `flush`: a bell is for commits; an acknowledgement is always pushed.
-            self.push();
-        }
+        tell
     }
 }

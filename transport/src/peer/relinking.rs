@@ -122,6 +122,7 @@ impl PeerInner {
             node: self.identity.node.clone(),
             link: description,
         });
+        self.node.attend();
         self.greet();
         Ok(true)
     }
@@ -153,10 +154,13 @@ impl PeerInner {
             match action {
                 None => return deadline,
                 Some(Action::Beat) => {
-                    if let Some(mut receive) = try_lock(&self.receive) {
-                        self.acknowledge(&mut receive, true);
-                    }
+                    let noted = try_lock(&self.receive)
+                        .is_some_and(|mut receive| self.note_consumed(&mut receive, true));
+                    // Takes what was noted along, unless it waits for room, or for a bell rather than a push.
                     self.send_control(&Control::Heartbeat);
+                    if noted && (self.is_shared() || self.backlogged.load(Ordering::Relaxed)) {
+                        self.push();
+                    }
                     self.heartbeats.fetch_add(1, Ordering::Relaxed);
                 }
                 Some(Action::DropLink) => {
