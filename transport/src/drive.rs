@@ -329,14 +329,20 @@ impl Driver {
         }
         let next = self.next_tick.min(node.questions.earliest());
         let mut longest = next.saturating_sub(node.now());
-        for driven in self.peers.iter_mut().filter(|driven| !driven.armed) {
-            match driven.peer.prepare_to_sleep() {
-                Sleep::Sound => driven.armed = true,
+        for (place, driven) in self.peers.iter_mut().enumerate() {
+            if driven.armed {
+                continue;
+            }
+            let sleep = driven.peer.prepare_to_sleep();
+            driven.armed = matches!(sleep, Sleep::Sound);
+            // Whoever has something to do has a turn after the sleep, or instead of it.
+            if !driven.armed && !std::mem::replace(&mut driven.awake, true) {
+                self.awake.push(place);
+            }
+            match sleep {
+                Sleep::Sound => {}
                 Sleep::Light => longest = longest.min(RETRY),
-                Sleep::No => {
-                    self.wake_everybody();
-                    return None;
-                }
+                Sleep::No => return None,
             }
         }
         Some(longest)
