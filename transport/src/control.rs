@@ -163,7 +163,8 @@ impl Control {
     /// The message in `bytes`.
     ///
     /// # Errors
-    /// [`DecodeError`] for anything that [`Control::encode`] does not make.
+    /// [`DecodeError`] for anything that [`Control::encode`] does not make, but for fields that mean nothing beside the
+    /// others, which are ignored.
     pub fn decode(bytes: &[u8]) -> Result<Control, DecodeError> {
         let mut reader = Reader::new(bytes);
         let control = match reader.u8()? {

@@ -1,6 +1,15 @@
 //! Cases of messages in chunks: the large lane.
 
-use super::*;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::driving::block_on;
+use super::{
+    Harness, PATIENCE, Pair, builder, eventually, nothing_more, number, numbered, pair, pair_with, take,
+};
+use crate::{Drive, Event, LaneSizes, Mailbox, MailboxOptions, Node, Overflow, Reason, SendError, Timing};
 
 fn large_mailbox(node: &Node, name: &str, capacity: u32, overflow: Overflow) -> Mailbox {
     let options = MailboxOptions {

@@ -1,0 +1,198 @@
+//! Mailboxes: names, limits, what happens when they are full or closed.
+
+#![allow(missing_docs)]
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::{Harness, PATIENCE, Pair, eventually, nothing_more, number, options, pair, send_numbered, take};
+use crate::{MailboxOptions, Overflow, Reason, ResolveError, SendError};
+
+pub fn an_unknown_mailbox_is_refused_by_name(harness: &dyn Harness) {
+    let Pair { a: _a, b: _b, to_b } = pair(harness);
+    let error = to_b.address("nobody").unwrap_err();
+    assert_eq!(
+        error,
+        ResolveError::NoSuchMailbox {
+            node: "b".into(),
+            mailbox: "nobody".into()
+        }
+    );
+    assert_eq!(to_b.address("").unwrap_err(), ResolveError::BadName { len: 0 });
+}
+
+pub fn a_message_over_the_limit_is_refused_with_the_limit(harness: &dyn Harness) {
+    let Pair { a: _a, b, to_b } = pair(harness);
+    let mut inbox = b
+        .mailbox(
+            "inbox",
+            MailboxOptions {
+                max_message: 100,
+                ..Default::default()
+            },
+        )
+        .unwrap();
+    let address = to_b.address("inbox").unwrap();
+    assert_eq!(
+        address.try_send(&[1; 101]),
+        Err(SendError::TooLarge { len: 101, max: 100 })
+    );
+    address.try_send(&[2; 100]).unwrap();
+    address.try_send(&[]).unwrap();
+    assert_eq!(take(&mut inbox), [2; 100]);
+    assert_eq!(take(&mut inbox), []);
+}
+
+pub fn a_full_mailbox_makes_its_sender_wait_until_a_message_is_taken(harness: &dyn Harness) {
+    let Pair { a: _a, b, to_b } = pair(harness);
+    let mut inbox = b.mailbox("inbox", options(2, Overflow::Wait)).unwrap();
+    let address = to_b.address("inbox").unwrap();
+    address.try_send(b"1").unwrap();
+    address.try_send(b"2").unwrap();
+    assert_eq!(
+        address.try_send(b"3"),
+        Err(SendError::MailboxFull {
+            mailbox: "inbox".into()
+        })
+    );
+    let patience = Duration::from_millis(30);
+    assert_eq!(
+        address.send_timeout(b"3", None, patience),
+        Err(SendError::TimedOut(patience))
+    );
+    let waiting = thread::spawn(move || address.send(b"3"));
+    thread::sleep(Duration::from_millis(30));
+    assert!(!waiting.is_finished(), "the sender did not wait");
+    assert_eq!(take(&mut inbox), b"1");
+    waiting.join().unwrap().unwrap();
+    assert_eq!(take(&mut inbox), b"2");
+    assert_eq!(take(&mut inbox), b"3");
+}
+
+pub fn a_full_mailbox_fails_its_sender_when_that_is_its_policy(harness: &dyn Harness) {
+    let Pair { a, b, to_b } = pair(harness);
+    let mut inbox = b.mailbox("inbox", options(1, Overflow::Fail)).unwrap();
+    let address = to_b.address("inbox").unwrap();
+    address.send(b"1").unwrap();
+    assert_eq!(
+        address.send(b"2"),
+        Err(SendError::MailboxFull {
+            mailbox: "inbox".into()
+        })
+    );
+    assert_eq!(take(&mut inbox), b"1");
+    nothing_more(&mut inbox);
+    assert_eq!(a.dead_letters().count(), 0, "the sender was told: no dead letter");
+}
+
+pub fn a_full_mailbox_drops_the_newest_when_that_is_its_policy(harness: &dyn Harness) {
+    let Pair { a, b, to_b } = pair(harness);
+    let letters = a.dead_letters().subscribe(8);
+    let mut inbox = b.mailbox("inbox", options(2, Overflow::DropNewest)).unwrap();
+    let address = to_b.address("inbox").unwrap();
+    for message in [b"1", b"2", b"3"] {
+        address.send(message).unwrap();
+    }
+    assert_eq!(take(&mut inbox), b"1");
+    assert_eq!(take(&mut inbox), b"2");
+    nothing_more(&mut inbox);
+    let letter = letters.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(
+        (letter.reason, letter.mailbox.as_str(), letter.len),
+        (Reason::DroppedNewest, "inbox", 1)
+    );
+    assert_eq!(a.dead_letters().count_of(Reason::DroppedNewest), 1);
+}
+
+pub fn a_full_mailbox_drops_the_oldest_when_that_is_its_policy(harness: &dyn Harness) {
+    let Pair { a: _a, b, to_b } = pair(harness);
+    let mut inbox = b.mailbox("inbox", options(2, Overflow::DropOldest)).unwrap();
+    let address = to_b.address("inbox").unwrap();
+    for message in [b"1", b"2", b"3", b"4"] {
+        address.send(message).unwrap();
+    }
+    eventually("two were dropped", || {
+        b.dead_letters().count_of(Reason::DroppedOldest) == 2
+    });
+    assert_eq!(take(&mut inbox), b"3");
+    assert_eq!(take(&mut inbox), b"4");
+    nothing_more(&mut inbox);
+}
+
+pub fn a_full_mailbox_does_not_hold_up_its_neighbours(harness: &dyn Harness) {
+    let Pair { a: _a, b, to_b } = pair(harness);
+    let _full = b.mailbox("full", options(4, Overflow::Wait)).unwrap();
+    let mut inbox = b.mailbox("inbox", MailboxOptions::default()).unwrap();
+    let full = to_b.address("full").unwrap();
+    while full.try_send(&[0; 1000]).is_ok() {}
+    let address = to_b.address("inbox").unwrap();
+    let sender = thread::spawn(move || send_numbered(&address, 0..5_000, |_| 1_000));
+    for index in 0..5_000 {
+        assert_eq!(number(&take(&mut inbox)), index);
+    }
+    sender.join().unwrap();
+}
+
+pub fn a_permit_dropped_gives_its_room_back(harness: &dyn Harness) {
+    let Pair { a: _a, b, to_b } = pair(harness);
+    let mut inbox = b.mailbox("inbox", options(1, Overflow::Wait)).unwrap();
+    let address = to_b.address("inbox").unwrap();
+    for _ in 0..10 {
+        drop(address.try_reserve(100).unwrap());
+    }
+    let mut permit = address.try_reserve(4).unwrap();
+    permit.payload().copy_from_slice(b"kept");
+    permit.send();
+    assert!(address.try_reserve(4).is_err());
+    assert_eq!(take(&mut inbox), b"kept");
+    // A sender that waits for the room is woken when the permit is dropped.
+    let permit = loop {
+        match address.try_reserve(4) {
+            Ok(permit) => break permit,
+            Err(_) => thread::sleep(Duration::from_millis(1)),
+        }
+    };
+    let waiting = thread::spawn({
+        let address = address.clone();
+        move || address.send_timeout(b"kept", None, PATIENCE)
+    });
+    thread::sleep(Duration::from_millis(50));
+    let dropped = Instant::now();
+    drop(permit);
+    waiting.join().unwrap().unwrap();
+    assert!(
+        dropped.elapsed() < PATIENCE / 2,
+        "the waiting sender was not woken"
+    );
+    assert_eq!(take(&mut inbox), b"kept");
+    nothing_more(&mut inbox);
+}
+
+pub fn a_closed_mailbox_returns_what_it_did_not_take(harness: &dyn Harness) {
+    let Pair { a, b, to_b } = pair(harness);
+    let letters = a.dead_letters().subscribe(8);
+    let inbox = b.mailbox("inbox", MailboxOptions::default()).unwrap();
+    let address = to_b.address("inbox").unwrap();
+    address.try_send_with(b"too late", Some(7)).unwrap();
+    eventually("the message is there", || inbox.depth() == 1);
+    drop(inbox);
+    let letter = letters.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(
+        (letter.reason, letter.correlation, letter.len),
+        (Reason::MailboxClosed, Some(7), 8)
+    );
+    let closed = SendError::MailboxClosed {
+        mailbox: "inbox".into(),
+    };
+    eventually("the sender knows", || {
+        address.try_send(b"later still") == Err(closed.clone())
+    });
+    assert!(matches!(
+        to_b.address("inbox"),
+        Err(ResolveError::NoSuchMailbox { .. })
+    ));
+    // The name can be opened anew, and is then another mailbox.
+    let mut inbox = b.mailbox("inbox", MailboxOptions::default()).unwrap();
+    to_b.address("inbox").unwrap().send(b"in time").unwrap();
+    assert_eq!(take(&mut inbox), b"in time");
+}

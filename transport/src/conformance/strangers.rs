@@ -1,0 +1,109 @@
+//! Strangers, silent peers and peers that come back as somebody else.
+
+#![allow(missing_docs)]
+
+use std::time::{Duration, Instant};
+
+use super::{Harness, PATIENCE, builder, eventually, pair, take};
+use crate::{Drive, Event, MailboxOptions, SendError, Timing};
+
+pub fn garbage_instead_of_a_handshake_is_refused_and_harms_nobody(harness: &dyn Harness) {
+    let b = builder(harness, "b").listen(&harness.address()).start().unwrap();
+    let events = b.events(16);
+    let mut inbox = b.mailbox("inbox", MailboxOptions::default()).unwrap();
+    let (_, address) = b.addresses()[0].split_once("://").unwrap();
+    let noise: Vec<u8> = (0..4096u32).map(|index| ((index * index) >> 3) as u8).collect();
+    // Nothing at all, a byte, text, the longest message; the first byte of every kind of handshake message.
+    let mut all: Vec<Vec<u8>> = vec![vec![], vec![0], b"GET / HTTP/1.1\r\n\r\n".to_vec(), noise.clone()];
+    all.extend((1..=8).map(|kind| [&[kind], &noise[..100]].concat()));
+    for garbage in &all {
+        let deadline = Instant::now() + PATIENCE;
+        let mut wire = harness.transport().dial(address, deadline).expect("a wire");
+        wire.send(garbage, deadline).expect("sent");
+        let event = events.recv_timeout(PATIENCE).expect("a word about it");
+        assert!(matches!(event, Event::HandshakeFailed { .. }), "{event:?}");
+    }
+    assert!(b.peers().is_empty());
+    let a = builder(harness, "a").start().unwrap();
+    let to_b = a.connect(&b.addresses()[0]).expect("b still answers");
+    to_b.address("inbox").unwrap().send(b"welcome").unwrap();
+    assert_eq!(take(&mut inbox), b"welcome");
+}
+
+pub fn a_peer_that_falls_silent_is_noticed_on_an_idle_link(harness: &dyn Harness) {
+    let timing = Timing {
+        heartbeat: Duration::from_millis(50),
+        silence: Duration::from_millis(400),
+        resume_window: Duration::from_millis(300),
+        ..Timing::default()
+    };
+    let a = builder(harness, "a")
+        .timing(timing)
+        .listen(&harness.address())
+        .start()
+        .unwrap();
+    let events = a.events(16);
+    // Nobody drives b after this.
+    let b = builder(harness, "b")
+        .timing(timing)
+        .drive(Drive::Caller)
+        .start()
+        .unwrap();
+    let to_a = b.connect(&a.addresses()[0]).unwrap();
+    eventually("a knows b", || a.peers().len() == 1);
+    let to_b = a.peers().remove(0);
+    let start = Instant::now();
+    eventually("the session is over", || to_b.ended().is_some());
+    let took = start.elapsed();
+    assert!(
+        took < (timing.silence + timing.resume_window) * 4,
+        "noticed after {took:?}"
+    );
+    let seen: Vec<Event> = events.try_iter().collect();
+    assert!(
+        seen.iter()
+            .any(|event| matches!(event, Event::Ended { node, .. } if node == "b")),
+        "{seen:?}"
+    );
+    drop(to_a);
+}
+
+pub fn a_peer_that_was_restarted_is_another_incarnation(harness: &dyn Harness) {
+    let start = |address: &str| builder(harness, "b").listen(address).start();
+    let b = start(&harness.address()).unwrap();
+    let address = b.addresses()[0].clone();
+    let inbox = b.mailbox("inbox", MailboxOptions::default()).unwrap();
+    let a = builder(harness, "a").start().unwrap();
+    let before = a.connect(&address).unwrap();
+    let old = before.address("inbox").unwrap();
+    drop((inbox, b));
+    eventually("the first session is over", || before.ended().is_some());
+    let asked = Instant::now();
+    let b = loop {
+        match start(&address) {
+            Ok(b) => break b,
+            Err(error) => assert!(asked.elapsed() < PATIENCE, "{error}"),
+        }
+    };
+    let mut inbox = b.mailbox("inbox", MailboxOptions::default()).unwrap();
+    let after = a.connect(&address).unwrap();
+    assert_ne!(after.incarnation(), before.incarnation());
+    assert!(matches!(
+        old.try_send(b"to the old one"),
+        Err(SendError::SessionOver(_))
+    ));
+    after.address("inbox").unwrap().send(b"to the new one").unwrap();
+    assert_eq!(take(&mut inbox), b"to the new one");
+}
+
+pub fn the_end_of_one_session_leaves_the_others_alone(harness: &dyn Harness) {
+    let first = pair(harness);
+    let mut inbox = first.b.mailbox("inbox", MailboxOptions::default()).unwrap();
+    let second = builder(harness, "another").start().unwrap();
+    let to_b = second.connect(&first.b.addresses()[0]).unwrap();
+    drop(second);
+    eventually("the second is over", || to_b.ended().is_some());
+    first.to_b.address("inbox").unwrap().send(b"still here").unwrap();
+    assert_eq!(take(&mut inbox), b"still here");
+    drop(first.a);
+}
