@@ -8,7 +8,7 @@ mod program;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use durable_mailbox::{HandOverError, Home, Inbox, Outbox, OutboxOptions};
 use pmem_journal::{EntityId, Event, Reader};
@@ -159,7 +159,12 @@ impl Actor {
             );
             self.last = Some(*number);
         }
-        let bytes: Vec<_> = numbers.iter().map(|number| number.to_le_bytes()).collect();
+        // The journal's own times are coarse; these tell in which order the two homes took.
+        let taken = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
+        let bytes: Vec<_> = numbers
+            .iter()
+            .map(|number| [taken.to_le_bytes(), number.to_le_bytes()].concat())
+            .collect();
         let effects: Vec<_> = bytes
             .iter()
             .map(|number| Event::new(EntityId::named("effects"), EFFECT, number))
@@ -212,7 +217,7 @@ impl Cluster {
         process
     }
 
-    /// The effects at both nodes, in the order in which they became durable.
+    /// The effects at both nodes, in the order in which they were taken.
     fn effects(&self) -> Vec<u64> {
         let mut effects: Vec<(u64, u64)> = NAMES
             .iter()
@@ -223,10 +228,9 @@ impl Cluster {
                     .map(Result::unwrap)
                     .filter(|event| event.kind == EFFECT)
                     .map(|event| {
-                        (
-                            event.timestamp,
-                            u64::from_le_bytes(event.payload[..].try_into().unwrap()),
-                        )
+                        let word =
+                            |at: usize| u64::from_le_bytes(event.payload[at..at + 8].try_into().unwrap());
+                        (word(0), word(8))
                     })
                     .collect::<Vec<_>>()
             })
