@@ -38,7 +38,9 @@ pub enum ClaimError {
 
 /// The peer claims to have consumed what it can't have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("peer acknowledged position {acknowledged}, but only {offered} bytes were ever sent")]
+#[error(
+    "peer acknowledged position {acknowledged}, which is no end of a frame within the {offered} bytes that were ever sent"
+)]
 pub struct CreditError {
     /// The position that the peer sent.
     pub acknowledged: Position,
@@ -222,7 +224,7 @@ impl SendRing {
     fn refresh_released(&self) {
         if let Some(cell) = &self.shared {
             let published = cell.word(0).load(Ordering::Acquire);
-            if published <= self.claimed() {
+            if published <= self.claimed() && may_end_a_frame(published) {
                 self.released.fetch_max(published, Ordering::Release);
             }
         }
@@ -320,14 +322,14 @@ impl SendRing {
     /// One thread at a time. Positions that go back are ignored.
     ///
     /// # Errors
-    /// [`CreditError`] when the position lies beyond everything that was given to a link.
+    /// [`CreditError`] when the position lies beyond everything that was given to a link, or no frame can end there.
     pub fn release(&self, position: Position) -> Result<(), CreditError> {
         let offered = if self.shared.is_some() {
             self.claimed()
         } else {
             self.offered.load(Ordering::Acquire)
         };
-        if position > offered {
+        if position > offered || !may_end_a_frame(position) {
             return Err(CreditError {
                 acknowledged: position,
                 offered,
@@ -389,6 +391,12 @@ impl SendRing {
         }
         at
     }
+}
+
+/// Whether a frame can end at the position. What a peer says is held against this, since frames are walked from there.
+#[inline]
+fn may_end_a_frame(position: Position) -> bool {
+    position.is_multiple_of(frame::ALIGNMENT as u64)
 }
 
 /// Zeroes ring bytes from `from` to `to`. They must belong to the caller: consumed, and not yet free to claim.

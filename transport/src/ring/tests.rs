@@ -345,3 +345,36 @@ fn a_frame_that_the_peer_was_zeroing_when_it_stopped_is_no_dead_letter_and_hides
     memory.word(frame).store(0, std::sync::atomic::Ordering::Relaxed);
     assert_eq!(shown(&sender), [2 * frame as u64]);
 }
+
+#[test]
+fn an_acknowledgement_where_no_frame_can_end_is_refused() {
+    let (sender, mut receiver) = pair(Integrity::None, Arrival::Counted);
+    send(&sender, b"some bytes, more than sixteen of them");
+    carry(&sender, &mut receiver);
+    for position in [1, 8, 15, 17, 24] {
+        assert_eq!(
+            sender.release(position),
+            Err(CreditError {
+                acknowledged: position,
+                offered: sender.claimed()
+            })
+        );
+    }
+    assert_eq!(sender.release(sender.claimed()), Ok(()));
+}
+
+#[test]
+fn a_position_shared_by_the_peer_where_no_frame_can_end_frees_nothing() {
+    let memory = RingMemory::anonymous(4096).unwrap();
+    let cell = RingMemory::anonymous(4096).unwrap();
+    let sender = SendRing::shared(memory, cell.clone());
+    send(&sender, b"some bytes, more than sixteen of them");
+    for position in [1, 8, 17, 24] {
+        cell.word(0).store(position, std::sync::atomic::Ordering::Release);
+        assert_eq!(sender.released(), 0);
+        assert_eq!(sender.unacknowledged(0, |_, _, _| ()), sender.claimed());
+    }
+    cell.word(0)
+        .store(sender.claimed(), std::sync::atomic::Ordering::Release);
+    assert_eq!(sender.released(), sender.claimed());
+}
