@@ -247,7 +247,11 @@ pub trait LinkReceiver: Send {
     /// [`LinkError`]: the link is dead. What was already in the rings is still good.
     fn poll(&mut self, lanes: &mut ReceiveLanes) -> Result<bool, LinkError>;
 
-    /// Prepares to sleep. False when something has arrived in the meantime: poll again instead.
+    /// Prepares to sleep until something comes that the last poll has not taken in. False when it has come in the
+    /// meantime: poll again instead.
+    ///
+    /// Only what comes later wakes. Whoever arms after a poll that brought credit, and does not first use it, may sleep for
+    /// ever: the peer has said all it had to say.
     ///
     /// # Errors
     /// [`LinkError`]: the link is dead.

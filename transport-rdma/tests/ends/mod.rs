@@ -313,10 +313,11 @@ pub(crate) fn exchange(end: &mut End, laps: u64, sleepy: bool) {
         if sent && received && all_acknowledged() && !matches!(end.push(), Ok(Push::Blocked)) {
             return;
         }
-        polled.unwrap();
+        // What a poll has brought no later one tells of, and nothing wakes for it: room for frames is news as well.
+        let news = polled.unwrap();
         if busy {
             until = deadline();
-        } else if sleepy && pushed.unwrap() == Push::Done && end.push().is_ok() {
+        } else if sleepy && !news && pushed.unwrap() == Push::Done && end.push().is_ok() {
             let _ = end.sleep();
         } else {
             std::thread::yield_now();
