@@ -39,6 +39,17 @@ const UNSEEN: &[(&str, Ordering, &str)] = &[
         Ordering::Relaxed,
         "for callers outside: who is told that bytes were consumed sees what was done before they were",
     ),
+    (
+        "receive.rs: fence(Ordering::Release)",
+        Ordering::Relaxed,
+        "padding before zeroes, for a sender that walks its frames after the peer has stopped in the middle of giving \
+         one up: no model stops there, the audit of stopped processes does",
+    ),
+    (
+        "receive.rs: word.store(0",
+        Ordering::Relaxed,
+        "as above, zeroes before the first word",
+    ),
 ];
 
 /// What is weaker than an ordering by one step.
