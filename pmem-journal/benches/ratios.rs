@@ -1,6 +1,6 @@
 //! What the journal costs beside a bare loop over the same bytes, interleaved in one run.
 //!
-//! `cargo bench -p pmem-journal --bench ratios [-- append groups threads replay]`. `JOURNAL_BENCH_DIR` names the
+//! `cargo bench -p pmem-journal --bench ratios [-- append groups threads replay open]`. `JOURNAL_BENCH_DIR` names the
 //! directory for the ordinary file (default: the target directory's temporary one); the mapping is on /dev/shm.
 #![allow(unsafe_code, reason = "the bare loop is the instructions themselves")]
 
@@ -36,6 +36,59 @@ fn main() {
     if want("replay") {
         replay(&disk);
     }
+    if want("open") {
+        opening(&disk);
+    }
+}
+
+/// Opening after a crash: a log of `JOURNAL_BENCH_OPEN_MIB` (default 1024) beside one of 100 MiB, both with half a segment
+/// behind their last seal, interleaved.
+fn opening(dir: &Path) {
+    let large = std::env::var("JOURNAL_BENCH_OPEN_MIB").map_or(1024, |mib| mib.parse().unwrap());
+    let logs = [100, large].map(|mib: u64| {
+        let home = tempfile::tempdir_in(dir).unwrap();
+        let (journal, _) = Journal::open_with(home.path(), &Options::new().require(Mode::Buffered)).unwrap();
+        let payload = [7; PAYLOAD];
+        // Whole segments, and then half of one.
+        let events = ((mib << 20) / (64 << 20) * (64 << 20) + (32 << 20)) / RECORD as u64;
+        for first in (0..events).step_by(1000) {
+            let of_entities: Vec<_> = (first..first + 1000)
+                .map(|n| Event::new(u128::from(n % 100_000), 1, &payload))
+                .collect();
+            journal.append(&of_entities, Expected::Any).unwrap();
+        }
+        // What a kill leaves: no close record. The lock goes with the copy of the last segment.
+        let last = std::fs::read_dir(home.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        let last = last
+            .filter(|path| path.extension().is_some_and(|e| e == "seg"))
+            .max()
+            .unwrap();
+        let as_killed = std::fs::read(&last).unwrap();
+        drop(journal);
+        (home, last, as_killed, mib)
+    });
+    let mut times = [Vec::new(), Vec::new()];
+    for _ in 0..9 {
+        for ((home, last, as_killed, _), times) in logs.iter().zip(&mut times) {
+            std::fs::write(last, as_killed).unwrap();
+            rustix::fs::sync();
+            let start = Instant::now();
+            let (journal, recovery) =
+                Journal::open_with(home.path(), &Options::new().require(Mode::Buffered)).unwrap();
+            times.push(start.elapsed().as_secs_f64() * 1e3);
+            assert!(!recovery.clean);
+            drop(journal);
+        }
+    }
+    let (small, large) = (p50(&mut times[0]), p50(&mut times[1]));
+    println!(
+        "open after a crash: log of {} MiB {large:.1} ms, of {} MiB {small:.1} ms, ratio {:.2}",
+        logs[1].3,
+        logs[0].3,
+        large / small
+    );
 }
 
 fn p50(times: &mut [f64]) -> f64 {

@@ -1,83 +1,226 @@
 //! One sync for all who wait.
 //!
-//! The first thread that finds nobody syncing becomes the leader: it takes everything pending, writes and syncs it
-//! outside the lock, and wakes the others. While it syncs, others add to the next group. A leader expects as many
-//! appends as the last group had, and yields the CPU for a bounded time until they have come: without that, the
-//! threads woken by one sync would split over the next two.
+//! The first append that finds nobody syncing takes everything pending and has it written and synced: a thread does it
+//! itself, outside the lock; a future hands it to a thread that sleeps otherwise. While that lasts others add to the
+//! next group. A leader expects as many appends as the last group had, and yields the CPU for a bounded time until
+//! they have come: without that, the threads woken by one sync would split over the next two.
 
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::future::poll_fn;
+use std::io;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, Result};
-use crate::journal::{Journal, State};
+use crate::error::Result;
+use crate::event::{Appended, Event, Expected};
+use crate::gate::Gate;
+use crate::journal::{Journal, Segment, State, Taken};
 
 /// The group that is gathering, and what the last ones were like.
 #[derive(Default)]
 pub(crate) struct Group {
     syncing: bool,
+    /// Syncs that have ended.
+    ended: u64,
     appends: u32,
     expected: u32,
     last_sync: Duration,
     /// The buffer not in use, kept for its capacity.
     idle: Vec<u8>,
+    /// The thread that syncs for futures, once there was one.
+    helper: Option<Helper>,
+}
+
+/// Bytes to be written and synced.
+struct Job {
+    segment: Arc<Segment>,
+    bytes: Vec<u8>,
+    log_end: u64,
+    next_position: u64,
+}
+
+impl Job {
+    fn run(&self) -> io::Result<()> {
+        let at = self.segment.header.offset_of(self.log_end) - self.bytes.len() as u64;
+        self.segment.file.write_at(at, &self.bytes)?;
+        self.segment.file.commit()
+    }
+}
+
+/// A thread that syncs for futures. It touches no journal: what it did lies in `done` until somebody settles it.
+struct Helper {
+    jobs: Sender<(Job, u64)>,
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    done: Mutex<Option<(Job, io::Result<()>)>>,
+    wakers: Mutex<Vec<Waker>>,
+}
+
+impl Helper {
+    fn start(gate: &Arc<Gate>) -> io::Result<Helper> {
+        let (jobs, todo) = channel::<(Job, u64)>();
+        let shared = Arc::new(Shared::default());
+        let (gate, theirs) = (Arc::clone(gate), Arc::clone(&shared));
+        let thread = std::thread::Builder::new()
+            .name("journal-sync".to_owned())
+            .spawn(move || {
+                for (job, ended) in todo {
+                    let written = job.run();
+                    *theirs.done.lock().unwrap_or_else(PoisonError::into_inner) = Some((job, written));
+                    theirs.wake();
+                    // Threads that wait settle it if no future is polled.
+                    gate.open(ended, 0);
+                }
+            })?;
+        Ok(Helper {
+            jobs,
+            shared,
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Shared {
+    fn wake(&self) {
+        let wakers = std::mem::take(&mut *self.wakers.lock().unwrap_or_else(PoisonError::into_inner));
+        wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        self.jobs = channel().0;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl State {
+    /// Takes what is pending; nobody else may until it is settled.
+    fn take_job(&mut self) -> Job {
+        self.group.syncing = true;
+        let idle = std::mem::take(&mut self.group.idle);
+        self.group.expected = std::mem::take(&mut self.group.appends);
+        Job {
+            bytes: std::mem::replace(&mut self.pending, idle),
+            segment: Arc::clone(&self.segment),
+            log_end: self.log_end(),
+            next_position: self.next_position(),
+        }
+    }
+
+    /// Notes what became of a job; a failure reaches everybody through the poison.
+    fn settle(&mut self, job: Job, written: io::Result<()>) {
+        self.group.idle = job.bytes;
+        self.group.idle.clear();
+        self.group.syncing = false;
+        self.group.ended += 1;
+        let _ = match written {
+            Ok(()) => self.committed(job.log_end, job.next_position),
+            Err(e) => Err(self.poison(&format!("a write or sync failed: {e}"))),
+        };
+        if let Some(helper) = &self.group.helper {
+            helper.shared.wake();
+        }
+    }
+
+    /// Lets the helper end, and settles what it did.
+    pub(crate) fn dismiss_helper(&mut self) {
+        let Some(helper) = self.group.helper.take() else {
+            return;
+        };
+        let shared = Arc::clone(&helper.shared);
+        drop(helper);
+        let done = shared.done.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((job, written)) = done {
+            self.settle(job, written);
+        }
+        shared.wake();
+    }
+
+    /// Settles what the helper has done meanwhile.
+    fn settle_helper(&mut self) {
+        let Some(helper) = &self.group.helper else { return };
+        let done = helper
+            .shared
+            .done
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some((job, written)) = done {
+            self.settle(job, written);
+        }
+    }
 }
 
 impl Journal {
     /// Waits until the log is durable up to `end`, syncing if nobody else does.
-    pub(crate) fn commit_together(&self, mut state: MutexGuard<'_, State>, end: u64) -> Result<()> {
+    pub(crate) fn commit_together<'a>(&'a self, mut state: MutexGuard<'a, State>, end: u64) -> Result<()> {
         state.group.appends += 1;
-        self.commit_until(state, end).map(drop)
+        loop {
+            state.settle_helper();
+            if state.durable >= end {
+                return Ok(());
+            }
+            state.refuse_if_poisoned()?;
+            if state.group.syncing {
+                let ended = state.group.ended;
+                drop(state);
+                if self.gate.wait(ended) >= end {
+                    return Ok(());
+                }
+                state = self.lock();
+            } else {
+                state = self.lead(state);
+            }
+        }
     }
 
-    /// As [`Journal::commit_together`], for somebody who has appended nothing.
+    /// As [`Journal::commit_together`], for somebody who has appended nothing and goes on under the lock.
     pub(crate) fn commit_until<'a>(
         &'a self,
         mut state: MutexGuard<'a, State>,
         end: u64,
     ) -> Result<MutexGuard<'a, State>> {
         loop {
+            state.settle_helper();
             if state.durable >= end {
                 return Ok(state);
             }
             state.refuse_if_poisoned()?;
-            state = if state.group.syncing {
-                self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+            if state.group.syncing {
+                let ended = state.group.ended;
+                drop(state);
+                self.gate.wait(ended);
+                state = self.lock();
             } else {
-                state.group.syncing = true;
-                self.lead(state)
-            };
+                state = self.lead(state);
+            }
         }
     }
 
     /// Gathers, writes, syncs and wakes.
     fn lead<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        state.group.syncing = true;
         state = self.gather(state);
-        let idle = std::mem::take(&mut state.group.idle);
-        let bytes = std::mem::replace(&mut state.pending, idle);
-        let segment = Arc::clone(&state.segment);
-        let (log_end, next_position) = (state.log_end(), state.next_position());
-        state.group.expected = state.group.appends;
-        state.group.appends = 0;
+        let job = state.take_job();
         drop(state);
 
         let started = Instant::now();
-        let at = segment.header.offset_of(log_end) - bytes.len() as u64;
-        let written = segment
-            .file
-            .write_at(at, &bytes)
-            .and_then(|()| segment.file.commit());
+        let written = job.run();
+        let took = started.elapsed();
 
         let mut state = self.lock();
-        state.group.last_sync = started.elapsed();
-        state.group.idle = bytes;
-        state.group.idle.clear();
-        state.group.syncing = false;
-        // The error reaches every waiter through the poison.
-        let _: std::result::Result<(), Error> = match written {
-            Ok(()) => state.committed(log_end, next_position),
-            Err(e) => Err(state.poison(&format!("a write or sync failed: {e}"))),
-        };
-        self.changed.notify_all();
+        state.group.last_sync = took;
+        state.settle(job, written);
+        self.gate.open(state.group.ended, state.durable);
         state
     }
 
@@ -93,5 +236,68 @@ impl Journal {
             state = self.lock();
         }
         state
+    }
+
+    /// As [`Journal::append`], without blocking the thread while the medium syncs: works on any executor.
+    ///
+    /// The batch takes its place when the future is first polled. Dropping the future after that does not take it
+    /// back: it becomes durable with the next commit, or when the journal is closed. A mapped journal commits at once.
+    /// Making room for the batch in a new segment blocks the thread that polls.
+    pub async fn append_async(&self, events: &[Event<'_>], expected: Expected) -> Result<Appended> {
+        let (appended, end) = {
+            let mut state = self.lock();
+            let appended = loop {
+                match state.take(events, expected)? {
+                    Taken::Appended(appended) => break appended,
+                    Taken::NeedsRoom(bytes) => state = self.rotate(state, bytes)?,
+                }
+            };
+            if self.mapped {
+                state.commit_here()?;
+                return Ok(appended);
+            }
+            if appended.duplicate && appended.last_position < state.durable_events() {
+                return Ok(appended);
+            }
+            state.group.appends += 1;
+            (appended, state.log_end())
+        };
+        poll_fn(|context| {
+            let mut state = self.lock();
+            state.settle_helper();
+            if state.durable >= end {
+                return Poll::Ready(Ok::<(), crate::Error>(()));
+            }
+            state.refuse_if_poisoned()?;
+            self.hand_over(&mut state, context.waker())?;
+            Poll::Pending
+        })
+        .await?;
+        Ok(appended)
+    }
+
+    /// Notes whom to wake, and has the helper sync if nobody does.
+    fn hand_over(&self, state: &mut State, waker: &Waker) -> Result<()> {
+        if state.group.helper.is_none() {
+            let helper =
+                Helper::start(&self.gate).map_err(crate::Error::io("start a thread for", self.dir()))?;
+            state.group.helper = Some(helper);
+        }
+        let job = (!state.group.syncing).then(|| (state.take_job(), state.group.ended + 1));
+        let Some(helper) = &state.group.helper else {
+            return Ok(());
+        };
+        helper
+            .shared
+            .wakers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(waker.clone());
+        if let Some(job) = job
+            && helper.jobs.send(job).is_err()
+        {
+            return Err(state.poison("the thread that syncs is gone"));
+        }
+        Ok(())
     }
 }

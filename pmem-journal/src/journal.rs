@@ -5,7 +5,7 @@
 //! them (`commit.rs`). Any failure after which it is unknown what is durable poisons the handle.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::clock::Clock;
@@ -17,10 +17,12 @@ use crate::format::{
     self, CONTROL_CLOSE, CONTROL_EPOCH, FLAG_BATCH_END, FLAG_BATCH_START, JournalId, MAX_EXTENSION,
     MAX_PAYLOAD, Place,
 };
+use crate::gate::Gate;
 use crate::index::{Index, Learned, Span};
 use crate::indexer::Indexer;
 use crate::indexes::Indexes;
 use crate::lock::WriterLock;
+use crate::medium::direct::{self, DirectMedium};
 use crate::medium::file::FileMedium;
 use crate::medium::pmem::{PmemMedium, probe};
 use crate::medium::{Access, Medium, MediumFile, UNFINISHED};
@@ -48,7 +50,7 @@ pub struct Journal {
     pub(crate) gather: Duration,
     pub(crate) mapped: bool,
     pub(crate) state: Mutex<State>,
-    pub(crate) changed: Condvar,
+    pub(crate) gate: Arc<Gate>,
     published: Arc<Published>,
     /// Bytes to hold in reserve.
     pub(crate) reserve: u64,
@@ -90,7 +92,7 @@ pub(crate) struct State {
 }
 
 /// What became of a batch before its commit.
-enum Taken {
+pub(crate) enum Taken {
     /// It is encoded, or a duplicate.
     Appended(Appended),
     /// The segment has no room for its bytes; nothing was changed.
@@ -131,6 +133,8 @@ impl Journal {
         let mapped = matches!(probe.mode, Mode::Pmem | Mode::Eadr | Mode::Volatile);
         let medium: Arc<dyn Medium> = if mapped {
             Arc::new(PmemMedium::new(dir, probe.mode))
+        } else if probe.mode == Mode::Direct {
+            Arc::new(DirectMedium::new(dir))
         } else {
             Arc::new(FileMedium::new(dir))
         };
@@ -287,7 +291,7 @@ impl Journal {
             gather: options.gather,
             mapped,
             state: Mutex::new(state),
-            changed: Condvar::new(),
+            gate: Arc::default(),
             published,
             reserve: options.reserve,
             dropping: Mutex::new(()),
@@ -430,7 +434,11 @@ impl Journal {
     }
 
     /// Seals the segment and goes on in a new one that has room for `bytes`.
-    fn rotate<'a>(&'a self, mut state: MutexGuard<'a, State>, bytes: u64) -> Result<MutexGuard<'a, State>> {
+    pub(crate) fn rotate<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        bytes: u64,
+    ) -> Result<MutexGuard<'a, State>> {
         // The footer says that all below it is durable: nothing may be pending or on its way.
         while state.durable != state.log_end() {
             let end = state.log_end();
@@ -523,7 +531,7 @@ impl State {
     }
 
     /// Checks and encodes the batch.
-    fn take(&mut self, events: &[Event<'_>], expected: Expected) -> Result<Taken> {
+    pub(crate) fn take(&mut self, events: &[Event<'_>], expected: Expected) -> Result<Taken> {
         self.refuse_if_poisoned()?;
         let bytes = self.bytes_of(events)?;
         if let Some(span) = self.check(events, expected)? {
@@ -736,6 +744,14 @@ impl State {
     }
 
     fn close(&mut self) -> std::io::Result<()> {
+        self.dismiss_helper();
+        // Batches whose futures were dropped.
+        if !self.pending.is_empty() && self.poison.is_none() && !self.closed {
+            let at = self.offset - self.pending.len() as u64;
+            self.segment.file.write_at(at, &self.pending)?;
+            self.segment.file.commit()?;
+            self.pending.clear();
+        }
         let room = self.offset + format::HEADER as u64 <= self.segment.header.data_end();
         if self.closed || self.poison.is_some() || !self.pending.is_empty() || !room {
             return Ok(());
@@ -858,6 +874,23 @@ fn choose_mode(dir: &Path, options: &Options) -> Result<Probe> {
                 ),
             })
         }
+        Some(Mode::Direct) => match direct::probe(dir) {
+            Ok(()) => Ok(Probe {
+                mode: Mode::Direct,
+                reason: format!(
+                    "required by the caller; O_DIRECT and O_DSYNC work; probing found {}",
+                    found.mode
+                ),
+            }),
+            Err(e) => Err(Error::ModeUnavailable {
+                required: Mode::Direct,
+                available: found.mode,
+                reason: format!(
+                    "a write with O_DIRECT and O_DSYNC failed ({e}): use a file system on a disk"
+                ),
+                dir: dir.to_owned(),
+            }),
+        },
         // Going around the caches is right on an eADR platform too, only slower.
         Some(Mode::Pmem) if found.mode == Mode::Eadr => Ok(Probe {
             mode: Mode::Pmem,

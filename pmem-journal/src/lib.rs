@@ -43,6 +43,7 @@ mod filter;
 mod floor;
 mod follow;
 mod format;
+mod gate;
 mod history;
 mod index;
 mod indexer;

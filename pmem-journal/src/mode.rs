@@ -18,6 +18,9 @@ pub enum Mode {
     DaxNoSync,
     /// An ordinary file: pwrite and fdatasync, one sync for all who wait.
     Buffered,
+    /// An ordinary file written past the page cache, each write durable when it returns (O_DIRECT, O_DSYNC).
+    /// Never chosen by probing: which of the two is faster depends on the device.
+    Direct,
     /// The `Pmem` code over an ordinary shared mapping. Survives the death of the process, not of the machine.
     /// Never chosen by probing: it exists for tests and for measuring the code without the medium.
     Volatile,
@@ -36,6 +39,7 @@ impl Mode {
             Mode::Eadr => "eadr",
             Mode::DaxNoSync => "dax-no-sync",
             Mode::Buffered => "buffered",
+            Mode::Direct => "direct",
             Mode::Volatile => "volatile",
         }
     }
@@ -56,12 +60,13 @@ impl std::str::FromStr for Mode {
             Mode::Eadr,
             Mode::DaxNoSync,
             Mode::Buffered,
+            Mode::Direct,
             Mode::Volatile,
         ]
         .into_iter()
         .find(|mode| mode.name() == name)
         .ok_or_else(|| {
-            format!("no mode is called {name:?}: use pmem, eadr, dax-no-sync, buffered or volatile")
+            format!("no mode is called {name:?}: use pmem, eadr, dax-no-sync, buffered, direct or volatile")
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::sync::{AtomicU64, AtomicUsize, Condvar, Mutex, Ordering, PoisonError, wait_for};
+use crate::sync::{AtomicU64, AtomicUsize, Condvar, Mutex, Ordering, PoisonError, fence, wait_for};
 
 /// Says up to which log position everything is durable, and wakes those who wait for more.
 #[derive(Debug, Default)]
@@ -16,9 +16,10 @@ pub(crate) struct Published {
 impl Published {
     /// `position` and everything below it is durable.
     pub(crate) fn publish(&self, position: u64) {
+        self.position.store(position, Ordering::Release);
         // The store and the load must not change places, nor must a sleeper's: whoever comes second sees the other.
-        self.position.store(position, Ordering::SeqCst);
-        if self.sleepers.load(Ordering::SeqCst) != 0 {
+        fence(Ordering::SeqCst);
+        if self.sleepers.load(Ordering::Relaxed) != 0 {
             self.wake();
         }
     }
@@ -37,13 +38,14 @@ impl Published {
     }
 
     pub(crate) fn position(&self) -> u64 {
-        self.position.load(Ordering::SeqCst)
+        self.position.load(Ordering::Acquire)
     }
 
     /// Waits until the position is beyond `seen`, for `most` at the longest, and says what it is.
     pub(crate) fn wait_beyond(&self, seen: u64, most: Duration) -> u64 {
         let deadline = Instant::now().checked_add(most);
-        self.sleepers.fetch_add(1, Ordering::SeqCst);
+        self.sleepers.fetch_add(1, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
         let mut guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         while self.position() <= seen {
             let left = match deadline {
@@ -56,7 +58,7 @@ impl Published {
             guard = wait_for(&self.moved, guard, left);
         }
         drop(guard);
-        self.sleepers.fetch_sub(1, Ordering::SeqCst);
+        self.sleepers.fetch_sub(1, Ordering::Relaxed);
         self.position()
     }
 }

@@ -1,6 +1,6 @@
 //! The synchronization that the model checker replaces by its own (`tests/model_checked.rs`).
 
-pub(crate) use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+pub(crate) use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 

@@ -5,6 +5,7 @@
 //! same thread, and not before; after a failure of either nothing may be assumed. [`MediumFile::sync`] also covers
 //! bytes that somebody else wrote (a writer that died). Names are durable after [`Medium::sync_dir`].
 
+pub(crate) mod direct;
 pub(crate) mod file;
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code)]
