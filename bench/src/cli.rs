@@ -49,6 +49,9 @@ pub(crate) enum Command {
     Top(Top),
     /// How many instructions a message costs, counted by valgrind and held against limits
     Instructions(Instructions),
+    /// Applications of actor runtimes and of gRPC, on their own transport and on ours
+    #[cfg(feature = "clusters")]
+    Clusters(Clusters),
     /// What this machine can do at best: the floors alone
     #[command(subcommand)]
     Floor(Floor),
@@ -293,6 +296,22 @@ pub(crate) struct Accounts {
     pub(crate) wait: Wait,
     #[command(flatten)]
     pub(crate) device: Device,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+/// Options of the bench of clusters.
+#[cfg(feature = "clusters")]
+#[derive(Debug, Args)]
+pub(crate) struct Clusters {
+    /// Which of ours; several with commas
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "tcp,shm")]
+    pub(crate) transport: Vec<Transport>,
+    /// Bytes of a message's payload; several sizes with commas
+    #[arg(long, value_name = "BYTES", value_parser = message_size, value_delimiter = ',', default_value = "64,1024")]
+    pub(crate) size: Vec<usize>,
+    #[command(flatten)]
+    pub(crate) extent: Extent,
     #[command(flatten)]
     pub(crate) output: Output,
 }

@@ -37,6 +37,10 @@ pub(crate) enum Error {
     )]
     PeerGone,
 
+    #[cfg(feature = "clusters")]
+    #[error("an application of the bench of clusters: {0}")]
+    Cluster(String),
+
     #[error("the other process of the bench: {reason}")]
     Peer { reason: String },
 

@@ -6,6 +6,8 @@
 mod accounts;
 mod cli;
 mod clock;
+#[cfg(feature = "clusters")]
+mod clusters;
 mod cores;
 mod error;
 mod floor;

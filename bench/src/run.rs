@@ -45,6 +45,8 @@ pub(crate) fn run(command: Command) -> Result<(), Error> {
         ),
         Command::Instructions(options) => instructions(&options.output),
         Command::Counted { way, part } => crate::instructions::run_part(way, part),
+        #[cfg(feature = "clusters")]
+        Command::Clusters(options) => clusters(&options),
         Command::Floor(Floor::Tcp(options)) => floors(Transport::Tcp, &options.traffic),
         Command::Floor(Floor::Shm(options)) => floors(Transport::Shm, &options.traffic),
         Command::Floor(Floor::Rdma(options)) => floors(Transport::Rdma, &options.traffic),
@@ -246,6 +248,50 @@ fn instructions(output: &Output) -> Result<(), Error> {
         0 => Ok(()),
         over => Err(Error::TooManyInstructions { over }),
     }
+}
+
+/// Each application on its own transport and on each of ours, taking turns.
+#[cfg(feature = "clusters")]
+fn clusters(options: &crate::cli::Clusters) -> Result<(), Error> {
+    use crate::clusters::{App, Over, side};
+
+    let ours: Vec<Over> = options
+        .transport
+        .iter()
+        .map(|transport| match transport {
+            Transport::Tcp => Over::Tcp,
+            Transport::Shm => Over::Shm,
+            Transport::Rdma => Over::Rdma,
+        })
+        .collect();
+    let mut report = Report::begin(&options.output)?;
+    for app in App::ALL {
+        for work in [Work::PingPong, Work::Stream] {
+            for &size in &options.size {
+                let subject = |over: Over| Subject {
+                    bench: app.bench(work),
+                    transport: over.name().to_owned(),
+                    size,
+                };
+                progress(&subject(Over::Own));
+                let mut sides = vec![side(app, Over::Own, work, size)?];
+                for &over in &ours {
+                    sides.push(side(app, over, work, size)?);
+                }
+                let mut turns: Vec<&mut dyn Side> = sides.iter_mut().map(|side| &mut **side as _).collect();
+                let medians = take_turns(&mut turns, options.extent.schedule())?;
+                for (over, figures) in ours.iter().zip(&medians[1..]) {
+                    report.add(subject(*over).measurements(figures, Some(&medians[0])))?;
+                }
+            }
+        }
+    }
+    report.table.note(
+        "the floor is the same application on the transport that its runtime brings (ractor and tonic: TCP, tellus: QUIC); \
+         percentiles are of round trips, in full",
+    );
+    report.end();
+    Ok(())
 }
 
 /// Whether ours is measured too.

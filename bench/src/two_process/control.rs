@@ -3,7 +3,10 @@
 
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "clusters")]
+use crate::clusters;
 use crate::floor::{shm, tcp};
+use crate::measure::Figures;
 use crate::ours;
 
 /// The kind of traffic of a round.
@@ -31,6 +34,8 @@ pub(crate) enum Role {
     TcpFloor(tcp::Role),
     ShmFloor(shm::Role),
     Mailboxes(ours::Setup),
+    #[cfg(feature = "clusters")]
+    Cluster(clusters::End),
 }
 
 /// From the near process to the far one.
@@ -54,10 +59,16 @@ pub(crate) enum ToNear {
 }
 
 /// What the far half knows about a round.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct FarReport {
+    /// When its work began, on the clock that both processes share.
+    pub(crate) began_ns: u64,
     /// When its last message was done, on the clock that both processes share.
     pub(crate) finished_ns: u64,
     /// CPU time its process used for the round.
     pub(crate) cpu_ns: u64,
+    /// CPU time its process has used since it was started.
+    pub(crate) cpu_so_far_ns: u64,
+    /// What it measured itself, if it does.
+    pub(crate) figures: Figures,
 }

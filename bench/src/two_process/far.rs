@@ -23,6 +23,11 @@ pub(crate) trait Far {
     /// Does the far part of a round: answers `plan.count` messages, or takes as many. `gone` is never set here:
     /// a child whose parent is gone ends.
     fn run(&mut self, plan: &Plan, gone: &Gone) -> Result<(), Error>;
+
+    /// What it measured of the round itself; times and CPU are filled in by who asks.
+    fn report(&mut self) -> FarReport {
+        FarReport::default()
+    }
 }
 
 impl Role {
@@ -31,6 +36,8 @@ impl Role {
             Role::TcpFloor(role) => Box::new(tcp::Responder::open(role)?),
             Role::ShmFloor(role) => Box::new(shm::Responder::open(role)?),
             Role::Mailboxes(setup) => Box::new(ours::Responder::open(&setup)?),
+            #[cfg(feature = "clusters")]
+            Role::Cluster(end) => Box::new(crate::clusters::Process::open(&end)?),
         })
     }
 }
@@ -65,11 +72,15 @@ fn obey(orders: &Receiver<ToFar>) -> Result<(), Error> {
             return Err(Error::NotAChild);
         };
         say(&ToNear::Begun)?;
-        let cpu_before = clock::cpu_ns();
+        let (cpu_before, began_ns) = (clock::cpu_ns(), clock::monotonic_ns());
         far.run(&plan, &never_gone)?;
+        let (finished_ns, cpu_so_far_ns) = (clock::monotonic_ns(), clock::cpu_ns());
         let report = FarReport {
-            finished_ns: clock::monotonic_ns(),
-            cpu_ns: clock::cpu_ns() - cpu_before,
+            began_ns,
+            finished_ns,
+            cpu_ns: cpu_so_far_ns - cpu_before,
+            cpu_so_far_ns,
+            ..far.report()
         };
         say(&ToNear::Finished(report))?;
     }

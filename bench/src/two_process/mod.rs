@@ -10,9 +10,12 @@ mod peer;
 
 use std::time::Duration;
 
+#[cfg(feature = "clusters")]
+pub(crate) use control::FarReport;
 pub(crate) use control::{Plan, Role, Work};
 pub(crate) use far::{Far, serve};
-use peer::Peer;
+#[cfg_attr(not(feature = "clusters"), allow(unreachable_pub))]
+pub(crate) use peer::Peer;
 
 use crate::clock;
 use crate::error::Error;
