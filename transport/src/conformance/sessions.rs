@@ -106,7 +106,13 @@ pub fn a_link_cut_under_load_loses_doubles_and_reorders_nothing(harness: &dyn Ha
         });
         return;
     }
-    let Pair { a, b, to_b } = pair(harness);
+    // Long enough for either side to hear the other on a slow device: a link that dies before does not count as one.
+    const BETWEEN_CUTS: Duration = Duration::from_millis(60);
+    let timing = Timing {
+        resume_window: PATIENCE,
+        ..Timing::default()
+    };
+    let Pair { a, b, to_b } = pair_with(harness, |builder| builder.timing(timing));
     let mut inbox = b.mailbox("inbox", MailboxOptions::default()).unwrap();
     let address = to_b.address("inbox").unwrap();
     let events = a.events(1_000);
@@ -117,13 +123,13 @@ pub fn a_link_cut_under_load_loses_doubles_and_reorders_nothing(harness: &dyn Ha
         move || {
             let mut at_last_cut = 0;
             while !done.load(Ordering::Relaxed) {
-                // A link that has carried nothing yet is left alone: it would not count as one.
                 let now = taken.load(Ordering::Relaxed);
                 if now > at_last_cut && peer.link().is_some() {
+                    thread::sleep(BETWEEN_CUTS);
                     peer.cut_link();
-                    at_last_cut = now;
+                    at_last_cut = taken.load(Ordering::Relaxed);
                 }
-                thread::sleep(Duration::from_millis(10));
+                thread::sleep(Duration::from_millis(1));
             }
         }
     });
@@ -133,7 +139,7 @@ pub fn a_link_cut_under_load_loses_doubles_and_reorders_nothing(harness: &dyn Ha
         taken.store(index + 1, Ordering::Relaxed);
         if index % 1_000 == 0 {
             // Long enough for cuts to fall into the run, however fast the link.
-            thread::sleep(Duration::from_millis(2));
+            thread::sleep(BETWEEN_CUTS / 10);
         }
     }
     done.store(true, Ordering::Relaxed);
