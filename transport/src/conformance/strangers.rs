@@ -59,12 +59,12 @@ pub fn a_peer_that_falls_silent_is_noticed_on_an_idle_link(harness: &dyn Harness
         took < (timing.silence + timing.resume_window) * 4,
         "noticed after {took:?}"
     );
-    loop {
-        match events.recv_timeout(PATIENCE).expect("word of the end") {
-            Event::Ended { node, .. } => break assert_eq!(node, "b"),
-            _ => {}
+    let node = loop {
+        if let Event::Ended { node, .. } = events.recv_timeout(PATIENCE).expect("word of the end") {
+            break node;
         }
-    }
+    };
+    assert_eq!(node, "b");
     drop(to_a);
 }
 
