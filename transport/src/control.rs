@@ -1,8 +1,10 @@
 //! Control messages: what travels on the control lane. See `docs/PROTOCOL.md`, "Control messages".
 
 use crate::codec::{DecodeError, Reader, Writer};
+use crate::lane::Lane;
 use crate::mailbox::Overflow;
 use crate::protocol::{Asked, Refusal, Spoken};
+use crate::ring::Position;
 
 /// The longest mailbox name, in bytes of UTF-8.
 pub const MAX_NAME: usize = 255;
@@ -65,6 +67,10 @@ pub enum Control {
         waited: u32,
         /// The message's correlation id, zero if it had none.
         correlation: u64,
+        /// The lane that the message came over.
+        lane: Lane,
+        /// Up to where that lane has been consumed, the message included: an acknowledgement like any other.
+        consumed: Position,
     },
     /// Nothing but a sign of life.
     Heartbeat,
@@ -147,12 +153,16 @@ impl Control {
                 length,
                 waited,
                 correlation,
+                lane,
+                consumed,
             } => writer
                 .bytes(&[kind::UNDELIVERED])
                 .bytes(&handle.to_le_bytes())
                 .bytes(&length.to_le_bytes())
                 .bytes(&waited.to_le_bytes())
-                .bytes(&correlation.to_le_bytes()),
+                .bytes(&correlation.to_le_bytes())
+                .bytes(&[*lane as u8])
+                .bytes(&consumed.to_le_bytes()),
             Control::Heartbeat => writer.bytes(&[kind::HEARTBEAT]),
             Control::Goodbye => writer.bytes(&[kind::GOODBYE]),
             Control::GoodbyeAcknowledged => writer.bytes(&[kind::GOODBYE_ACKNOWLEDGED]),
@@ -213,6 +223,8 @@ impl Control {
                 length: reader.u32()?,
                 waited: reader.u32()?,
                 correlation: reader.u64()?,
+                lane: read_lane(&mut reader)?,
+                consumed: reader.u64()?,
             },
             kind::HEARTBEAT => Control::Heartbeat,
             kind::GOODBYE => Control::Goodbye,
@@ -227,6 +239,14 @@ impl Control {
         reader.finish()?;
         Ok(control)
     }
+}
+
+fn read_lane(reader: &mut Reader<'_>) -> Result<Lane, DecodeError> {
+    let number = reader.u8()?;
+    Lane::from_wire(number).ok_or(DecodeError::Unknown {
+        field: "lane",
+        value: u64::from(number),
+    })
 }
 
 #[cfg(test)]
@@ -286,6 +306,8 @@ mod tests {
                 length: 64,
                 waited: 3,
                 correlation: 5,
+                lane: Lane::Large,
+                consumed: 4096,
             },
             Control::Heartbeat,
             Control::Goodbye,
@@ -356,6 +378,8 @@ mod tests {
                 length: 5,
                 waited: 2,
                 correlation,
+                lane: Lane::Ordinary,
+                consumed: 64,
             },
         ];
         for control in all {

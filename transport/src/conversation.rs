@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::answer::Guest;
-use crate::connect::{ConnectError, Named, PATIENCE, patience, room_for_a_peer};
+use crate::connect::{ConnectError, Named, patience, patience_for_strangers, room_for_a_peer};
 use crate::frame::Integrity;
 use crate::handshake::{
     self, Agreement, Answering, Dialing, HandshakeError, Identity, Refusal, Terms, Wanted,
@@ -94,7 +94,7 @@ pub(crate) async fn dial(
     at: usize,
 ) -> Result<Arc<PeerInner>, ConnectError> {
     room_for_a_peer(node)?;
-    let (mut talk, scheme) = Talk::dial(node, &addresses[at], PATIENCE)?;
+    let (mut talk, scheme) = Talk::dial(node, &addresses[at], patience_for_strangers(node))?;
     let nonce = node.surroundings.random().named(&talk.peer)?;
     let (mut dialing, hello) = Dialing::start(&node.secret, &node.identity, Wanted::New, &nonce);
     talk.say(&hello)?;
@@ -188,9 +188,9 @@ pub(crate) async fn answer(
     wire: Box<dyn Wire>,
     guest: &Guest,
 ) -> Result<(), ConnectError> {
-    let until = node.now() + PATIENCE;
+    let until = node.now() + patience_for_strangers(node);
     let mut talk = Talk::over(node, wire, until);
-    let hello = talk.hear_until(node.now() + Guest::FIRST_WORD).await?;
+    let hello = talk.hear_until(until.min(node.now() + Guest::FIRST_WORD)).await?;
     guest.has_spoken();
     let answering = match Answering::hello(&node.secret, &node.identity, &hello) {
         Ok(answering) => answering,

@@ -7,10 +7,11 @@ use crate::address::{Terms, correlation_in};
 use crate::chunk::{Chunk, ChunkError, MAX_CHUNK, Progress};
 use crate::clock::Stamp;
 use crate::control::Control;
+use crate::dead_letter::Reason;
 use crate::drive::Turn;
 use crate::frame::Kind;
-use crate::lane::Lane;
-use crate::mailbox::{Direct, Message, Payload, Port};
+use crate::lane::{FrameEnd, Lane};
+use crate::mailbox::{Direct, Lost, Message, Payload, Port};
 use crate::peer::{PeerInner, Receive};
 use crate::protocol::{self, Asked, Refusal};
 use crate::questions::ANSWERS;
@@ -41,6 +42,7 @@ pub(crate) fn hand_out(
             else {
                 break;
             };
+            let mut undelivered = None;
             let size = frame.header.size();
             match frame.header.kind {
                 Kind::Padding => any = Turn::Moved,
@@ -55,7 +57,9 @@ pub(crate) fn hand_out(
                     } else {
                         let at = *at.get_or_insert_with(Stamp::now);
                         let port = admit(&receive.ports, handle, payload.len())?;
-                        hand_over(peer, port, correlation, Payload::Lent(payload), at, direct);
+                        let end = FrameEnd::new(lane, frame.position + size as u64);
+                        undelivered =
+                            hand_over(peer, port, correlation, Payload::Lent(payload), (at, end), direct);
                     }
                 }
                 Kind::Control if lane == Lane::Control => {
@@ -70,6 +74,9 @@ pub(crate) fn hand_out(
                 kind => return Err(format!("frame of kind {kind:?} on the {lane:?} lane")),
             }
             receive.lanes.rings[lane.index()].consume(size);
+            if let Some(undelivered) = undelivered {
+                peer.send_control(&undelivered);
+            }
         }
     }
     let most = if limit == usize::MAX { limit } else { MAX_CHUNK };
@@ -107,9 +114,11 @@ fn hand_out_chunk(
     };
     let size = frame.header.size();
     let handle = frame.header.mailbox;
+    let mut undelivered = None;
     match frame.header.kind {
         Kind::Padding => {}
         Kind::Chunk => {
+            let end = FrameEnd::new(Lane::Large, frame.position + size as u64);
             let (extension, bytes) = frame.parts();
             let refused = |error: ChunkError| format!("mailbox handle {handle}: {error}");
             let chunk = Chunk::decode(frame.header.flags, extension, bytes.len()).map_err(refused)?;
@@ -135,22 +144,22 @@ fn hand_out_chunk(
                 Progress::Partial => {}
                 Progress::Abandoned => port.give_up(),
                 Progress::Single(bytes) => {
-                    hand_over(
+                    undelivered = hand_over(
                         peer,
                         port,
                         chunk.correlation,
                         Payload::Lent(bytes),
-                        Stamp::now(),
+                        (Stamp::now(), end),
                         direct,
                     );
                 }
                 Progress::Whole(bytes) => {
-                    hand_over(
+                    undelivered = hand_over(
                         peer,
                         port,
                         chunk.correlation,
                         Payload::Whole(bytes),
-                        Stamp::now(),
+                        (Stamp::now(), end),
                         direct,
                     );
                 }
@@ -160,6 +169,9 @@ fn hand_out_chunk(
         kind => return Err(format!("frame of kind {kind:?} on the large lane")),
     }
     lanes.ring(Lane::Large).consume(size);
+    if let Some(undelivered) = undelivered {
+        peer.send_control(&undelivered);
+    }
     Ok(Some(size))
 }
 
@@ -190,37 +202,52 @@ fn admit(ports: &[Arc<Port>], handle: u16, len: usize) -> Result<&Arc<Port>, Str
     Ok(port)
 }
 
+/// Hands a message to its mailbox. Returns what its sender is to be told, once the frame has been consumed, if the mailbox
+/// does not take it.
 #[inline]
 fn hand_over(
     peer: &Arc<PeerInner>,
     port: &Arc<Port>,
     correlation: Option<u64>,
     payload: Payload<'_>,
-    at: Stamp,
+    (at, end): (Stamp, FrameEnd),
     direct: &mut Option<Direct<'_>>,
-) {
+) -> Option<Control> {
     if let Some(direct) = direct
         && Arc::ptr_eq(direct.mailbox, &port.mailbox)
+        && direct.panic.is_none()
     {
         port.take();
-        (direct.handle)(Message {
+        let message = Message {
             payload: payload.bytes(),
             correlation,
             at,
             port: Some(port),
             node: &peer.node,
-        });
-        return;
+        };
+        direct.lend(message);
+        return None;
     }
     let length = payload.bytes().len() as u32;
-    if port.mailbox.deliver(port, correlation, payload, at).is_err() {
-        peer.send_control(&Control::Undelivered {
-            handle: port.handle,
-            length,
-            waited: 0,
-            correlation: correlation.unwrap_or(0),
-        });
+    if port.mailbox.deliver(port, correlation, payload, at, end).is_ok() {
+        return None;
     }
+    // A dead letter here as well: the session may end before its sender is told.
+    port.mailbox.report(Lost {
+        reason: Reason::MailboxClosed,
+        from: port.sender(),
+        correlation,
+        len: length as usize,
+        age: Some(at.age()),
+    });
+    Some(Control::Undelivered {
+        handle: port.handle,
+        length,
+        waited: 0,
+        correlation: correlation.unwrap_or(0),
+        lane: end.lane(),
+        consumed: end.position(),
+    })
 }
 
 fn obey(peer: &Arc<PeerInner>, receive: &mut Receive, control: Control) -> Result<(), String> {
@@ -267,12 +294,14 @@ fn obey(peer: &Arc<PeerInner>, receive: &mut Receive, control: Control) -> Resul
             length,
             waited,
             correlation,
-        } => peer.handle_undelivered(
-            handle,
-            length,
-            Duration::from_millis(u64::from(waited)),
-            correlation,
-        ),
+            lane,
+            consumed,
+        } => {
+            // Acknowledged first: a message that was not delivered is a dead letter once, whatever comes of the session.
+            peer.take_acknowledgement(receive, lane, consumed)?;
+            let waited = Duration::from_millis(u64::from(waited));
+            peer.handle_undelivered(handle, length, waited, correlation);
+        }
         Control::Heartbeat => {}
         Control::Goodbye => peer.handle_goodbye(receive),
         Control::GoodbyeAcknowledged => peer.handle_goodbye_acknowledged(),

@@ -167,6 +167,14 @@ impl Driver {
         any
     }
 
+    /// One pass with a look at the clock and at the listeners, for a simulated node.
+    #[cfg(feature = "sim")]
+    pub(crate) fn step(&mut self, node: &NodeInner) {
+        self.accept_due = true;
+        self.look_around(node, &mut None);
+        self.pass(node, &mut None);
+    }
+
     /// Accepts, and keeps the deadlines.
     fn look_around(&mut self, node: &NodeInner, direct: &mut Option<Direct<'_>>) {
         let due = std::mem::take(&mut self.accept_due);

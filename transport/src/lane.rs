@@ -33,6 +33,28 @@ impl Lane {
     }
 }
 
+/// Where a frame ended, in one of the lanes of its session. Frames end at multiples of 16, so the lane fits beneath.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FrameEnd(u64);
+
+impl FrameEnd {
+    /// Of a message that came over no lane.
+    pub(crate) const NOWHERE: FrameEnd = FrameEnd(0);
+
+    pub(crate) fn new(lane: Lane, position: u64) -> FrameEnd {
+        debug_assert!(position.is_multiple_of(crate::frame::ALIGNMENT as u64));
+        FrameEnd(position | lane as u64)
+    }
+
+    pub(crate) fn lane(self) -> Lane {
+        Lane::ALL[(self.0 & 3) as usize % LANES]
+    }
+
+    pub(crate) fn position(self) -> u64 {
+        self.0 & !(crate::frame::ALIGNMENT as u64 - 1)
+    }
+}
+
 /// Ring capacities of a session, in bytes, one for each lane. Each is a power of two, 4 KiB to 1 GiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LaneSizes {

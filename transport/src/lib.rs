@@ -6,6 +6,7 @@
 pub mod address;
 mod answer;
 pub mod ask;
+mod breakage;
 mod candidates;
 pub mod checksum;
 mod chunk;
@@ -41,6 +42,8 @@ mod questions;
 pub mod reference;
 pub mod ring;
 pub mod session;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod stream;
 mod surroundings;
 mod sync;

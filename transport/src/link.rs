@@ -22,6 +22,9 @@
 //! 7. *No lost wake-up.* When [`LinkReceiver::arm`] returned true and nothing has been polled since, whatever arrives
 //!    afterwards makes one of the descriptors readable.
 //! 8. `push` and `poll` never block; each is called by one thread at a time, but the two run concurrently.
+//! 9. *Whole frames, where arrival is checked.* All bytes of a frame are taken from the send ring before any of them can
+//!    reach the peer. A frame that ends in zeroes is whole to the peer before those have come; it may be acknowledged, and
+//!    its place used anew, while what is late is still to be sent.
 
 use std::io;
 use std::os::fd::BorrowedFd;

@@ -4,17 +4,21 @@
 //! and says what happens to the next one. For remote senders the bound is kept by credit: a sender knows before it
 //! sends whether there is room. A mailbox that is full holds back its own senders and nobody else on the link.
 
+use std::any::Any;
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
+use crate::breakage::{Breakage, is_broken};
 use crate::clock::Stamp;
 use crate::codec::DecodeError;
 use crate::control::Control;
 use crate::dead_letter::{DeadLetter, Reason};
+use crate::lane::FrameEnd;
 use crate::latency::{Latencies, Latency, Timer};
 use crate::node::NodeInner;
 use crate::observe::MailboxObservation;
@@ -102,6 +106,8 @@ struct Entry {
     /// It is the one that is timed.
     timed: bool,
     correlation: Option<u64>,
+    /// Where its frame ended.
+    end: FrameEnd,
 }
 
 impl Entry {
@@ -332,13 +338,14 @@ impl MailboxShared {
         correlation: Option<u64>,
         payload: Payload<'_>,
         at: Stamp,
+        end: FrameEnd,
     ) -> Result<(), MailboxClosed> {
         let mut queue = lock(&self.queue);
         if queue.closed {
             return Err(MailboxClosed);
         }
         self.make_room(&mut queue);
-        self.push(queue, port.index, correlation, payload, at);
+        self.push(queue, port.index, correlation, payload, at, end);
         Ok(())
     }
 
@@ -355,7 +362,14 @@ impl MailboxShared {
         {
             return LocalDelivery::Full;
         }
-        self.push(queue, LOCAL, correlation, Payload::Lent(payload), Stamp::now());
+        self.push(
+            queue,
+            LOCAL,
+            correlation,
+            Payload::Lent(payload),
+            Stamp::now(),
+            FrameEnd::NOWHERE,
+        );
         LocalDelivery::Done
     }
 
@@ -363,7 +377,14 @@ impl MailboxShared {
     pub(crate) fn put(&self, payload: &[u8]) {
         let queue = lock(&self.queue);
         if !queue.closed {
-            self.push(queue, LOCAL, None, Payload::Lent(payload), Stamp::now());
+            self.push(
+                queue,
+                LOCAL,
+                None,
+                Payload::Lent(payload),
+                Stamp::now(),
+                FrameEnd::NOWHERE,
+            );
         }
     }
 
@@ -374,6 +395,7 @@ impl MailboxShared {
         correlation: Option<u64>,
         payload: Payload<'_>,
         at: Stamp,
+        end: FrameEnd,
     ) {
         let timed = self.latencies.wanted() && queue.timer.starts(at);
         queue.batch.entries.push_back(Entry {
@@ -383,6 +405,7 @@ impl MailboxShared {
             at,
             timed,
             correlation,
+            end,
         });
         match payload {
             Payload::Lent(bytes) => queue.batch.bytes.extend(bytes),
@@ -770,13 +793,17 @@ impl Mailbox {
                 handled += 1;
                 handle(message);
             };
-            self.node.pass(
-                &mut driver,
-                &mut Some(Direct {
-                    mailbox: &self.shared,
-                    handle: &mut counted,
-                }),
-            );
+            let mut direct = Some(Direct {
+                mailbox: &self.shared,
+                handle: &mut counted,
+                panic: None,
+            });
+            self.node.pass(&mut driver, &mut direct);
+            let panic = direct.and_then(|direct| direct.panic);
+            drop(driver);
+            if let Some(panic) = panic {
+                resume_unwind(panic);
+            }
             return Ok(handled);
         }
     }
@@ -797,7 +824,24 @@ impl Mailbox {
 /// A mailbox whose owner is driving the node itself: its messages are lent from where they arrived.
 pub(crate) struct Direct<'d> {
     pub(crate) mailbox: &'d Arc<MailboxShared>,
-    pub(crate) handle: &'d mut dyn FnMut(Message<'_>),
+    handle: &'d mut dyn FnMut(Message<'_>),
+    /// What the owner's code panicked with. From then on messages go to the queue.
+    pub(crate) panic: Option<Box<dyn Any + Send>>,
+}
+
+impl Direct<'_> {
+    /// Lends a message. The frame that it stands in is consumed afterwards, also when the owner's code panics: the
+    /// message has been handed out, and is not handed out again.
+    #[inline]
+    pub(crate) fn lend(&mut self, message: Message<'_>) {
+        let handled = catch_unwind(AssertUnwindSafe(|| (self.handle)(message)));
+        if let Err(panic) = handled {
+            if is_broken(Breakage::RepeatsAfterAPanic) {
+                resume_unwind(panic);
+            }
+            self.panic = Some(panic);
+        }
+    }
 }
 
 impl Drop for Mailbox {
@@ -806,6 +850,7 @@ impl Drop for Mailbox {
         self.shared.close();
         loop {
             while self.taken < self.front.entries.len() {
+                let end = self.front.entries[self.taken].end;
                 let message = self.take();
                 let lost = message.lost(Reason::MailboxClosed);
                 let message_is_local = message.port.is_none();
@@ -814,11 +859,13 @@ impl Drop for Mailbox {
                     .and_then(|port| Some((port.peer.upgrade()?, port.handle)));
                 if let Some((peer, handle)) = sender {
                     let waited = lost.age.unwrap_or_default().as_millis();
-                    peer.send_control(&Control::Undelivered {
+                    peer.send_control_in_turn(&Control::Undelivered {
                         handle,
                         length: lost.len as u32,
                         waited: u32::try_from(waited).unwrap_or(u32::MAX),
                         correlation: lost.correlation.unwrap_or(0),
+                        lane: end.lane(),
+                        consumed: end.position(),
                     });
                 }
                 if message_is_local {

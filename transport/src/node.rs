@@ -641,6 +641,14 @@ impl NodeInner {
         driver.pass(self, direct)
     }
 
+    /// One pass with a look at the clock and at the listeners, for a simulated node.
+    #[cfg(feature = "sim")]
+    pub(crate) fn step(&self) {
+        if let Some(mut driver) = self.try_drive() {
+            driver.step(self);
+        }
+    }
+
     fn run(&self) {
         let mut driver = lock(&self.driver);
         let mut idle = Idle::new(self.wait);

@@ -183,6 +183,8 @@ pub(crate) struct PeerInner {
     routes: Mutex<Routes>,
     backlog: Mutex<pushing::Backlog>,
     backlogged: AtomicBool,
+    /// A control message found no place to wait: the session ends.
+    overwhelmed: AtomicBool,
     goodbye_acknowledged: AtomicBool,
     closing: WaitList,
     /// Streams that this node asked the peer for, by correlation id: gone when the peer has nobody who listens.
@@ -280,6 +282,7 @@ impl PeerInner {
             routes: Mutex::default(),
             backlog: Mutex::default(),
             backlogged: AtomicBool::new(false),
+            overwhelmed: AtomicBool::new(false),
             goodbye_acknowledged: AtomicBool::new(false),
             closing: WaitList::default(),
             openings: Mutex::default(),

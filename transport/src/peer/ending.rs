@@ -145,25 +145,41 @@ impl PeerInner {
 
     pub(super) fn close(self: &Arc<Self>, timeout: Duration) {
         if self.ended.get().is_none() {
-            self.send_control(&Control::Goodbye);
+            self.say_goodbye();
             let deadline = Instant::now().checked_add(timeout);
             self.node.wait_for(deadline, |waker| {
-                let taken = |lane| self.send.ring(lane).released() >= self.send.ring(lane).claimed();
-                let over = || {
-                    self.ended.get().is_some()
-                        || self.goodbye_acknowledged.load(Ordering::Acquire)
-                            && taken(Lane::Ordinary)
-                            && taken(Lane::Large)
-                };
-                if over() {
+                if self.is_flushed() {
                     return Poll::Ready(());
                 }
                 self.closing.register(waker);
                 self.room.register(waker);
                 self.large.room.register(waker);
-                if over() { Poll::Ready(()) } else { Poll::Pending }
+                if self.is_flushed() {
+                    Poll::Ready(())
+                } else {
+                    Poll::Pending
+                }
             });
         }
+        self.finish_close();
+    }
+
+    /// Begins to close in good order.
+    pub(crate) fn say_goodbye(&self) {
+        self.send_control(&Control::Goodbye);
+    }
+
+    /// Whether the peer has acknowledged the goodbye and everything that was sent, or the session is over.
+    pub(crate) fn is_flushed(&self) -> bool {
+        let taken = |lane| self.send.ring(lane).released() >= self.send.ring(lane).claimed();
+        self.ended.get().is_some()
+            || self.goodbye_acknowledged.load(Ordering::Acquire)
+                && taken(Lane::Ordinary)
+                && taken(Lane::Large)
+    }
+
+    /// Ends the session, however far the close has come.
+    pub(crate) fn finish_close(self: &Arc<Self>) {
         let mut receive = self.receive_side();
         self.end(&mut receive, Ended::Closed);
     }

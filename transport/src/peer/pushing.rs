@@ -1,6 +1,7 @@
 //! Sending: whoever commits pushes, unless somebody else is pushing already. Control messages that find no room wait here.
 
 use std::collections::VecDeque;
+use std::sync::MutexGuard;
 use std::sync::atomic::Ordering;
 
 use super::PeerInner;
@@ -9,6 +10,9 @@ use crate::frame::Kind;
 use crate::lane::Lane;
 use crate::link::{LinkError, Push};
 use crate::wait::{lock, try_lock};
+
+/// Why a session ends whose peer does not take control messages.
+pub(super) const OVERWHELMED: &str = "the peer does not take control messages";
 
 /// Control messages that may wait for room at once. They only do while the peer is stuck or the link is gone.
 const MAX_BACKLOG: usize = 64 << 10;
@@ -77,17 +81,27 @@ impl PeerInner {
             backlog.encoded = bytes;
             drop(backlog);
             self.flush();
-            return;
+        } else {
+            self.let_wait(backlog, bytes);
         }
+    }
+
+    /// As [`PeerInner::send_control`], by the driver in its next turn: not while a frame is half-way to its mailbox.
+    pub(crate) fn send_control_in_turn(&self, control: &Control) {
+        self.let_wait(lock(&self.backlog), control.encode());
+        self.node.wake();
+    }
+
+    fn let_wait(&self, mut backlog: MutexGuard<'_, Backlog>, bytes: Vec<u8>) {
         if backlog.waiting.len() < MAX_BACKLOG {
             backlog.waiting.push_back(bytes);
             self.backlogged.store(true, Ordering::Release);
-        } else {
-            drop(backlog);
-            self.fail_link(LinkError::Protocol(
-                "the peer does not take control messages".into(),
-            ));
+            return;
         }
+        drop(backlog);
+        // What is not said here is never said: the session can't go on without it.
+        self.overwhelmed.store(true, Ordering::Release);
+        self.fail_link(LinkError::Protocol(OVERWHELMED.into()));
     }
 
     pub(super) fn commit_control(&self, bytes: &[u8]) -> bool {

@@ -129,6 +129,18 @@ impl PeerInner {
         }
     }
 
+    /// Takes over one acknowledgement that did not come in the way of the link.
+    pub(crate) fn take_acknowledgement(
+        &self,
+        receive: &mut Receive,
+        lane: Lane,
+        consumed: Position,
+    ) -> Result<(), String> {
+        let credit = &mut receive.lanes.credit[lane.index()];
+        *credit = consumed.max(*credit);
+        self.take_credit(receive)
+    }
+
     /// Takes over the peer's acknowledgements, and wakes those who wait for room.
     pub(super) fn take_credit(&self, receive: &mut Receive) -> Result<Turn, String> {
         let mut any = Turn::Nothing;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::PeerInner;
+use super::pushing::OVERWHELMED;
 use super::receiving::Receive;
 use crate::connect;
 use crate::control::Control;
@@ -35,6 +36,10 @@ impl PeerInner {
         }
         if receive.leaving {
             self.end(receive, Ended::Closed);
+            return;
+        }
+        if self.overwhelmed.load(Ordering::Acquire) {
+            self.end(receive, Ended::Violation(OVERWHELMED.into()));
             return;
         }
         let cause = failure.map_or_else(|| "replaced".to_owned(), |error| error.to_string());
