@@ -3,45 +3,57 @@
 
 /// What may be broken: each names the rule that is then not kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(not(feature = "sim"), allow(unreachable_pub))]
 pub enum Breakage {
-    /// A resumed session believes the peer's positions without looking whether frames start there.
-    ResumesAnywhere,
     /// A new link pushes from what was released before, not from what the peer says it has consumed.
     PushesFromTheWrongPosition,
-    /// A session tells what has arrived as consumed: acknowledges early.
+    /// What has arrived is told as consumed: acknowledged early.
     AcknowledgesEarly,
+    /// Any acknowledgement is taken for one of everything.
+    ReleasesTooMuch,
     /// The rings keep what came over the old link and was not consumed.
     ForgetsToForget,
-    /// Consumed bytes are not zeroed.
-    ForgetsToZero,
     /// Checksums are not looked at.
     BelievesEveryFrame,
-    /// The old link goes on writing into the rings while the next one runs.
-    KeepsTheOldLink,
-    /// A session that is over is found again by who dials.
-    RevivesTheDead,
-    /// A session is resumed for a peer that was restarted.
-    IgnoresIncarnations,
     /// What was not acknowledged does not become dead letters.
     ForgetsDeadLetters,
     /// Messages for closed mailboxes vanish.
     ForgetsUndelivered,
+    /// That a message reached no mailbox is known to its sender alone.
+    ForgetsLettersAtTheReceiver,
+    /// That a message reached no mailbox does not acknowledge it.
+    UndeliveredAcknowledgesNothing,
     /// Credit of mailboxes is not returned.
     ForgetsCredit,
-    /// Mailboxes take what is beyond their credit.
+    /// Mailboxes are sent more than their credit.
     SendsBeyondCredit,
+    /// Control messages that have to wait for room are lost.
+    LosesTheBacklog,
     /// A silent peer is never given up.
     NeverGivesUp,
-    /// Handshakes count as success, whatever the link carries.
-    TrustsHandshakes,
-    /// Acknowledgements are told only when a quarter of a ring was consumed, never with a heartbeat.
-    ForgetsToAcknowledge,
-    /// Data goes before control, and control waits for it.
-    DataBeforeControl,
-    /// A frame that was lent to a handler that panicked is handed out again.
+    /// A message whose handler panicked is handed out again.
     RepeatsAfterAPanic,
-    /// What the peer was told at a suspension is used although the session has been suspended again since.
-    IgnoresLaterSuspensions,
+}
+
+#[cfg(feature = "sim")]
+impl Breakage {
+    /// Every one.
+    pub const ALL: [Breakage; 14] = [
+        Breakage::PushesFromTheWrongPosition,
+        Breakage::AcknowledgesEarly,
+        Breakage::ReleasesTooMuch,
+        Breakage::ForgetsToForget,
+        Breakage::BelievesEveryFrame,
+        Breakage::ForgetsDeadLetters,
+        Breakage::ForgetsUndelivered,
+        Breakage::ForgetsLettersAtTheReceiver,
+        Breakage::UndeliveredAcknowledgesNothing,
+        Breakage::ForgetsCredit,
+        Breakage::SendsBeyondCredit,
+        Breakage::LosesTheBacklog,
+        Breakage::NeverGivesUp,
+        Breakage::RepeatsAfterAPanic,
+    ];
 }
 
 #[cfg(feature = "sim")]

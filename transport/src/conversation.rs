@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::answer::Guest;
+use crate::breakage::{Breakage, is_broken};
 use crate::connect::{ConnectError, Named, patience, patience_for_strangers, room_for_a_peer};
 use crate::frame::Integrity;
 use crate::handshake::{
@@ -161,7 +162,11 @@ pub(crate) async fn dial_again(peer: &Arc<PeerInner>, at: usize) -> Result<(), C
     talk.say(&dialing.confirm(&ours))?;
     let theirs = dialing.ready(&talk.hear().await?).named(&talk.peer)?;
     talk.say(&dialing.start_message())?;
-    let link = talk.link(&peer.memory, &theirs)?;
+    let mut from = theirs.clone();
+    if is_broken(Breakage::PushesFromTheWrongPosition) {
+        from.consumed = std::array::from_fn(|lane| peer.send.rings[lane].released());
+    }
+    let link = talk.link(&peer.memory, &from)?;
     peer.dialled_at.store(at, Ordering::Release);
     go_on(peer, &suspension, scheme, link, &theirs);
     Ok(())

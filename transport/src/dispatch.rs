@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::address::{Terms, correlation_in};
+use crate::breakage::{Breakage, is_broken};
 use crate::chunk::{Chunk, ChunkError, MAX_CHUNK, Progress};
 use crate::clock::Stamp;
 use crate::control::Control;
@@ -232,14 +233,20 @@ fn hand_over(
     if port.mailbox.deliver(port, correlation, payload, at, end).is_ok() {
         return None;
     }
+    if is_broken(Breakage::ForgetsUndelivered) {
+        return None;
+    }
     // A dead letter here as well: the session may end before its sender is told.
-    port.mailbox.report(Lost {
+    let lost = Lost {
         reason: Reason::MailboxClosed,
         from: port.sender(),
         correlation,
         len: length as usize,
         age: Some(at.age()),
-    });
+    };
+    if !is_broken(Breakage::ForgetsLettersAtTheReceiver) {
+        port.mailbox.report(lost);
+    }
     Some(Control::Undelivered {
         handle: port.handle,
         length,
@@ -298,7 +305,9 @@ fn obey(peer: &Arc<PeerInner>, receive: &mut Receive, control: Control) -> Resul
             consumed,
         } => {
             // Acknowledged first: a message that was not delivered is a dead letter once, whatever comes of the session.
-            peer.take_acknowledgement(receive, lane, consumed)?;
+            if !is_broken(Breakage::UndeliveredAcknowledgesNothing) {
+                peer.take_acknowledgement(receive, lane, consumed)?;
+            }
             let waited = Duration::from_millis(u64::from(waited));
             peer.handle_undelivered(handle, length, waited, correlation);
         }

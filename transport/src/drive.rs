@@ -171,6 +171,8 @@ impl Driver {
     #[cfg(feature = "sim")]
     pub(crate) fn step(&mut self, node: &NodeInner) {
         self.accept_due = true;
+        // Simulated links have no descriptors: nothing would wake a quiet peer.
+        self.wake_everybody();
         self.look_around(node, &mut None);
         self.pass(node, &mut None);
     }

@@ -218,6 +218,9 @@ impl Port {
         let window = u64::from(self.mailbox.options.capacity);
         let limit = self.done() + window;
         let granted = self.granted.load(Ordering::Relaxed);
+        if is_broken(Breakage::ForgetsCredit) {
+            return;
+        }
         if granted != u64::MAX && limit >= granted + (window / 4).max(1) {
             self.granted.fetch_max(limit, Ordering::AcqRel);
             if let Some(peer) = self.peer.upgrade() {

@@ -9,6 +9,7 @@ use super::receiving::Receive;
 use super::routes::Resolving;
 use super::{Peer, PeerInner};
 use crate::address::correlation_in;
+use crate::breakage::{Breakage, is_broken};
 use crate::control::Control;
 use crate::dead_letter::{DeadLetter, Reason};
 use crate::event::Event;
@@ -106,6 +107,9 @@ impl PeerInner {
     /// Makes dead letters of committed messages that the peer has not acknowledged. Called again by whoever commits
     /// after the end, so that each is reported once and none is missed.
     pub(super) fn collect_unacknowledged(&self) {
+        if is_broken(Breakage::ForgetsDeadLetters) {
+            return;
+        }
         let mut collected = lock(&self.collected);
         let ages = lock(&self.ages);
         let Collected { until, chunks } = &mut *collected;

@@ -5,6 +5,7 @@ use std::sync::MutexGuard;
 use std::sync::atomic::Ordering;
 
 use super::PeerInner;
+use crate::breakage::{Breakage, is_broken};
 use crate::control::Control;
 use crate::frame::Kind;
 use crate::lane::Lane;
@@ -93,6 +94,9 @@ impl PeerInner {
     }
 
     fn let_wait(&self, mut backlog: MutexGuard<'_, Backlog>, bytes: Vec<u8>) {
+        if is_broken(Breakage::LosesTheBacklog) {
+            return;
+        }
         if backlog.waiting.len() < MAX_BACKLOG {
             backlog.waiting.push_back(bytes);
             self.backlogged.store(true, Ordering::Release);

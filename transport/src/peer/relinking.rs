@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use super::PeerInner;
 use super::pushing::OVERWHELMED;
 use super::receiving::Receive;
+use crate::breakage::{Breakage, is_broken};
 use crate::connect;
 use crate::control::Control;
 use crate::event::Event;
@@ -74,7 +75,9 @@ impl PeerInner {
         }
         receive.suspensions += 1;
         let consumed = receive.lanes.rings.each_mut().map(|ring| {
-            ring.forget_unconsumed();
+            if !is_broken(Breakage::ForgetsToForget) {
+                ring.forget_unconsumed();
+            }
             ring.consumed()
         });
         Suspension {

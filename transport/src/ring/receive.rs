@@ -4,6 +4,7 @@
 
 use super::send::zero;
 use super::{MIN_CAPACITY, Position, max_frame};
+use crate::breakage::{Breakage, is_broken};
 use crate::frame::{self, FrameError, HEADER, Header, Integrity, Kind, field};
 use crate::lane::Lane;
 use crate::memory::RingMemory;
@@ -223,7 +224,8 @@ impl ReceiveRing {
                 self.memory
                     .bytes(offset + field::CHECKSUM.start, field::CHECKSUM.len())
             };
-            if checksum.of(position, first, covered).to_le_bytes() != *told {
+            let differs = checksum.of(position, first, covered).to_le_bytes() != *told;
+            if differs && !is_broken(Breakage::BelievesEveryFrame) {
                 return match self.arrival {
                     Arrival::Checked => Ok(None),
                     Arrival::Counted | Arrival::Published | Arrival::Noticed => {

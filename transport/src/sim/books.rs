@@ -165,12 +165,17 @@ impl Books {
         self.crashed.insert(life);
     }
 
-    /// Messages of living senders that are neither delivered nor dead.
-    pub(super) fn open(&self) -> Vec<u64> {
+    /// Messages of living senders that are neither delivered nor dead. That a mailbox was closed has to be known to the
+    /// sender, too, where the session lives.
+    pub(super) fn open(&self, living: &BTreeSet<u128>) -> Vec<u64> {
         let is_open = |entry: &Entry| {
+            let at_receiver = match entry.at_receiver {
+                Some(Reason::MailboxClosed) => !living.contains(&entry.session),
+                reason => reason.is_some(),
+            };
             !entry.delivered
                 && entry.at_sender.is_none()
-                && entry.at_receiver.is_none()
+                && !at_receiver
                 && !self.crashed.contains(&entry.life)
         };
         let open = self.entries.iter().filter(|(_, entry)| is_open(entry));

@@ -205,8 +205,10 @@ impl Connection {
         while !bytes.is_empty() {
             let len = random.between(1, 64).min(bytes.len() as u64) as usize;
             let (piece, rest) = bytes.split_at(len);
+            // Of data, some is very late.
+            let late = if lane > 0 && random.one_in(40) { 10 } else { 1 };
             end.landing.push(Landing {
-                at: now + random.micros(self.latency),
+                at: now + random.micros(self.latency * late),
                 lane,
                 what: Landed::Piece {
                     position,

@@ -6,12 +6,12 @@ use std::time::Instant;
 
 use super::connection::{Cargo, Connection, Landed, Landing, Medium};
 use super::world::{SharedWorld, World};
-use crate::breakage::{Breakage, is_broken};
-use crate::lane::{LANES, Lane};
+use crate::lane::{LANES, Lane, LaneSizes};
 use crate::link::{
     HangUp, LaneMemory, Link, LinkError, LinkMemory, LinkReceiver, LinkSender, Listener, Push, ReceiveLanes,
-    SendLanes, Transport, TransportError, Wire,
+    SendLanes, SendMemory, Transport, TransportError, Wire,
 };
+use crate::memory::RingMemory;
 use crate::ring::{Arrival, Position};
 use crate::wait::lock;
 
@@ -198,6 +198,17 @@ impl Wire for SimWire {
         })?
     }
 
+    fn receive_memory(&mut self, sizes: &LaneSizes) -> Result<LaneMemory, LinkError> {
+        lanes_in_one(sizes)
+    }
+
+    fn send_memory(&mut self, sizes: &LaneSizes, _: &[u8]) -> Result<SendMemory, LinkError> {
+        Ok(SendMemory {
+            rings: lanes_in_one(sizes)?,
+            cells: None,
+        })
+    }
+
     fn offer(&mut self, _: &LaneMemory) -> Result<Vec<u8>, LinkError> {
         Ok(vec![1])
     }
@@ -232,6 +243,17 @@ impl Wire for SimWire {
     }
 }
 
+/// The rings of all lanes in one mapping: there are a great many histories.
+fn lanes_in_one(sizes: &LaneSizes) -> Result<LaneMemory, LinkError> {
+    let all = RingMemory::anonymous(sizes.total())?;
+    let mut offset = 0;
+    Ok(Lane::ALL.map(|lane| {
+        let len = sizes.of(lane) as usize;
+        offset += len;
+        all.slice(offset - len, len)
+    }))
+}
+
 struct SimSender {
     handle: Arc<Handle>,
     /// What has been given to the network, at any byte.
@@ -258,11 +280,7 @@ impl LinkSender for SimSender {
             for lane in Lane::ALL {
                 self.tell(connection, lane, lanes, random, moment.now);
             }
-            let mut order = Lane::ALL;
-            if is_broken(Breakage::DataBeforeControl) {
-                order.reverse();
-            }
-            for lane in order {
+            for lane in Lane::ALL {
                 if self.push_lane(connection, lane, lanes, random, moment.now) == Push::Blocked {
                     return Ok(Push::Blocked);
                 }
@@ -316,13 +334,6 @@ impl SimSender {
         let index = lane.index();
         let ring = lanes.ring(lane);
         loop {
-            if self.pushed[index] == self.frontier[index] {
-                self.frontier[index] = ring.committed(self.pushed[index], LONGEST_SPAN);
-            }
-            let left = self.frontier[index] - self.pushed[index];
-            if left == 0 {
-                return Push::Done;
-            }
             // Control has room of its own, as every link keeps it.
             let room = match lane {
                 Lane::Control => u64::MAX,
@@ -330,7 +341,26 @@ impl SimSender {
                     .room
                     .saturating_sub(connection.under_way(self.handle.end)) as u64,
             };
+            // What ends a write in zeroes is not sent: the peer's ring is zero there.
+            let mut content_end = Position::MAX;
+            if self.pushed[index] == self.frontier[index] {
+                self.frontier[index] = match connection.medium {
+                    Medium::Stream => ring.committed(self.pushed[index], LONGEST_SPAN),
+                    Medium::Writes => {
+                        let piece = ring.committed_piece(self.pushed[index], LONGEST_SPAN);
+                        content_end = piece.content_end;
+                        piece.end
+                    }
+                };
+            }
+            let left = self.frontier[index] - self.pushed[index];
+            if left == 0 {
+                return Push::Done;
+            }
             if room == 0 {
+                if connection.medium == Medium::Writes {
+                    self.frontier[index] = self.pushed[index];
+                }
                 return Push::Blocked;
             }
             let from = self.pushed[index];
@@ -340,7 +370,7 @@ impl SimSender {
                 Medium::Writes => from + left,
             };
             self.pushed[index] = to;
-            let bytes = ring.span(from, to).concat();
+            let bytes = ring.span(from, to.min(content_end)).concat();
             if !connection.carries(bytes.len()) || connection.mute {
                 continue;
             }
@@ -373,9 +403,6 @@ struct SimReceiver {
 impl Drop for SimReceiver {
     fn drop(&mut self) {
         let end = self.handle.end;
-        if is_broken(Breakage::KeepsTheOldLink) {
-            return;
-        }
         // From here on nothing is written into the rings.
         let _ = self.handle.with(|connection, _, _| {
             let end = &mut connection.ends[end];
