@@ -43,7 +43,6 @@ pub(crate) fn hand_out(
             else {
                 break;
             };
-            let mut undelivered = None;
             let size = frame.header.size();
             match frame.header.kind {
                 Kind::Padding => any = Turn::Moved,
@@ -56,11 +55,18 @@ pub(crate) fn hand_out(
                         let number = correlation.ok_or("answer without a correlation id")?;
                         peer.node.take_answer(Some(peer), number, payload);
                     } else {
-                        let at = *at.get_or_insert_with(Stamp::now);
-                        let port = admit(&receive.ports, handle, payload.len())?;
-                        let end = FrameEnd::new(lane, frame.position + size as u64);
-                        undelivered =
-                            hand_over(peer, port, correlation, Payload::Lent(payload), (at, end), direct);
+                        let len = payload.len();
+                        let port = admit(&receive.ports, handle, len)?;
+                        let arrived = Arrived {
+                            correlation,
+                            at: *at.get_or_insert_with(Stamp::now),
+                            end: FrameEnd::new(lane, frame.position + size as u64),
+                        };
+                        if !hand_over(peer, port, arrived, Payload::Lent(payload), direct) {
+                            receive.lanes.rings[lane.index()].consume(size);
+                            arrived.nowhere(len, peer, port);
+                            continue;
+                        }
                     }
                 }
                 Kind::Control if lane == Lane::Control => {
@@ -75,9 +81,6 @@ pub(crate) fn hand_out(
                 kind => return Err(format!("frame of kind {kind:?} on the {lane:?} lane")),
             }
             receive.lanes.rings[lane.index()].consume(size);
-            if let Some(undelivered) = undelivered {
-                peer.send_control(&undelivered);
-            }
         }
     }
     let most = if limit == usize::MAX { limit } else { MAX_CHUNK };
@@ -115,7 +118,6 @@ fn hand_out_chunk(
     };
     let size = frame.header.size();
     let handle = frame.header.mailbox;
-    let mut undelivered = None;
     match frame.header.kind {
         Kind::Padding => {}
         Kind::Chunk => {
@@ -141,38 +143,33 @@ fn hand_out_chunk(
                 known(ports, handle)?
             };
             let max = port.mailbox.options.max_message;
-            match assembler.take(handle, &chunk, bytes, max).map_err(refused)? {
-                Progress::Partial => {}
-                Progress::Abandoned => port.give_up(),
-                Progress::Single(bytes) => {
-                    undelivered = hand_over(
-                        peer,
-                        port,
-                        chunk.correlation,
-                        Payload::Lent(bytes),
-                        (Stamp::now(), end),
-                        direct,
-                    );
+            let payload = match assembler.take(handle, &chunk, bytes, max).map_err(refused)? {
+                Progress::Partial => None,
+                Progress::Abandoned => {
+                    port.give_up();
+                    None
                 }
-                Progress::Whole(bytes) => {
-                    undelivered = hand_over(
-                        peer,
-                        port,
-                        chunk.correlation,
-                        Payload::Whole(bytes),
-                        (Stamp::now(), end),
-                        direct,
-                    );
+                Progress::Single(bytes) => Some(Payload::Lent(bytes)),
+                Progress::Whole(bytes) => Some(Payload::Whole(bytes)),
+            };
+            *tell_large |= chunk.tell;
+            if let Some(payload) = payload {
+                let len = payload.bytes().len();
+                let arrived = Arrived {
+                    correlation: chunk.correlation,
+                    at: Stamp::now(),
+                    end,
+                };
+                if !hand_over(peer, port, arrived, payload, direct) {
+                    lanes.ring(Lane::Large).consume(size);
+                    arrived.nowhere(len, peer, port);
+                    return Ok(Some(size));
                 }
             }
-            *tell_large |= chunk.tell;
         }
         kind => return Err(format!("frame of kind {kind:?} on the large lane")),
     }
     lanes.ring(Lane::Large).consume(size);
-    if let Some(undelivered) = undelivered {
-        peer.send_control(&undelivered);
-    }
     Ok(Some(size))
 }
 
@@ -203,58 +200,70 @@ fn admit(ports: &[Arc<Port>], handle: u16, len: usize) -> Result<&Arc<Port>, Str
     Ok(port)
 }
 
-/// Hands a message to its mailbox. Returns what its sender is to be told, once the frame has been consumed, if the mailbox
-/// does not take it.
+/// A message that has arrived whole.
+#[derive(Clone, Copy)]
+struct Arrived {
+    correlation: Option<u64>,
+    at: Stamp,
+    /// Where its last frame ends.
+    end: FrameEnd,
+}
+
+impl Arrived {
+    /// Accounts for the message, of `len` bytes, when its mailbox did not take it and its frame has been consumed.
+    #[cold]
+    fn nowhere(self, len: usize, peer: &Arc<PeerInner>, port: &Arc<Port>) {
+        if is_broken(Breakage::ForgetsUndelivered) {
+            return;
+        }
+        // A dead letter here as well: the session may end before its sender is told. Of streams, both halves are told.
+        let carries_stream = port.mailbox.name.starts_with(crate::stream::LISTENER);
+        let lost = Lost {
+            reason: Reason::MailboxClosed,
+            from: port.sender(),
+            correlation: self.correlation,
+            len,
+            age: Some(self.at.age()),
+        };
+        if !carries_stream && !is_broken(Breakage::ForgetsLettersAtTheReceiver) {
+            port.mailbox.report(lost);
+        }
+        peer.send_control(&Control::Undelivered {
+            handle: port.handle,
+            length: len as u32,
+            waited: 0,
+            correlation: self.correlation.unwrap_or(0),
+            lane: self.end.lane(),
+            consumed: self.end.position(),
+        });
+    }
+}
+
+/// Hands a message to its mailbox. False when the mailbox does not take it.
 #[inline]
 fn hand_over(
     peer: &Arc<PeerInner>,
     port: &Arc<Port>,
-    correlation: Option<u64>,
+    arrived: Arrived,
     payload: Payload<'_>,
-    (at, end): (Stamp, FrameEnd),
     direct: &mut Option<Direct<'_>>,
-) -> Option<Control> {
+) -> bool {
+    let Arrived { correlation, at, end } = arrived;
     if let Some(direct) = direct
         && Arc::ptr_eq(direct.mailbox, &port.mailbox)
         && direct.panic.is_none()
     {
         port.take();
-        let message = Message {
+        direct.lend(Message {
             payload: payload.bytes(),
             correlation,
             at,
             port: Some(port),
             node: &peer.node,
-        };
-        direct.lend(message);
-        return None;
+        });
+        return true;
     }
-    let length = payload.bytes().len() as u32;
-    if port.mailbox.deliver(port, correlation, payload, at, end).is_ok() {
-        return None;
-    }
-    if is_broken(Breakage::ForgetsUndelivered) {
-        return None;
-    }
-    // A dead letter here as well: the session may end before its sender is told.
-    let lost = Lost {
-        reason: Reason::MailboxClosed,
-        from: port.sender(),
-        correlation,
-        len: length as usize,
-        age: Some(at.age()),
-    };
-    if !is_broken(Breakage::ForgetsLettersAtTheReceiver) {
-        port.mailbox.report(lost);
-    }
-    Some(Control::Undelivered {
-        handle: port.handle,
-        length,
-        waited: 0,
-        correlation: correlation.unwrap_or(0),
-        lane: end.lane(),
-        consumed: end.position(),
-    })
+    port.mailbox.deliver(port, correlation, payload, at, end).is_ok()
 }
 
 fn obey(peer: &Arc<PeerInner>, receive: &mut Receive, control: Control) -> Result<(), String> {
