@@ -154,7 +154,10 @@ impl PersistedEventRepository for JournalRepository {
             None => last.sequence,
         };
         let snapshot = stored::snapshot(A::TYPE, aggregate_id, aggregate, sequence, number)?;
-        self.streams.save_snapshot(stream, snapshot).await.map_err(failed)
+        self.streams
+            .save_snapshot(stream, sequence as u64, snapshot)
+            .await
+            .map_err(failed)
     }
 
     async fn stream_events<A: Aggregate>(

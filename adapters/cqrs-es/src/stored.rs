@@ -1,7 +1,7 @@
 //! What an event and a snapshot of `cqrs-es` are in the journal: JSON, with the names that an entity's hash does not tell.
 
 use cqrs_es::persist::{PersistenceError, SerializedEvent, SerializedSnapshot};
-use event_streams::NewEvent;
+use event_streams::{KeptSnapshot, NewEvent};
 use pmem_journal::{EntityId, OwnedEvent};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -84,7 +84,7 @@ pub(crate) fn snapshot(
 }
 
 pub(crate) fn read_event(event: &OwnedEvent) -> Result<SerializedEvent, PersistenceError> {
-    check(event, EVENT)?;
+    check("event", event.position, (event.kind, event.schema_version), EVENT)?;
     let stored: StoredEvent = serde_json::from_slice(&event.payload)?;
     Ok(SerializedEvent::new(
         stored.aggregate_id,
@@ -97,9 +97,14 @@ pub(crate) fn read_event(event: &OwnedEvent) -> Result<SerializedEvent, Persiste
     ))
 }
 
-pub(crate) fn read_snapshot(event: &OwnedEvent) -> Result<SerializedSnapshot, PersistenceError> {
-    check(event, SNAPSHOT)?;
-    let stored: StoredSnapshot = serde_json::from_slice(&event.payload)?;
+pub(crate) fn read_snapshot(kept: &KeptSnapshot) -> Result<SerializedSnapshot, PersistenceError> {
+    check(
+        "snapshot",
+        kept.position,
+        (kept.kind, kept.schema_version),
+        SNAPSHOT,
+    )?;
+    let stored: StoredSnapshot = serde_json::from_slice(&kept.payload)?;
     Ok(SerializedSnapshot {
         aggregate_id: stored.aggregate_id,
         aggregate: stored.aggregate,
@@ -108,15 +113,15 @@ pub(crate) fn read_snapshot(event: &OwnedEvent) -> Result<SerializedSnapshot, Pe
     })
 }
 
-fn check(event: &OwnedEvent, kind: u16) -> Result<(), PersistenceError> {
-    if (event.kind, event.schema_version) == (kind, LAYOUT) {
+fn check(what: &str, position: u64, found: (u16, u16), kind: u16) -> Result<(), PersistenceError> {
+    if found == (kind, LAYOUT) {
         return Ok(());
     }
+    let (found, layout) = found;
     Err(PersistenceError::UnknownError(
         format!(
-            "event at position {} is of kind {:#x} and layout {}, where {kind:#x} and {LAYOUT} are known: it was \
-             written by another program, or by a newer version of this one",
-            event.position, event.kind, event.schema_version
+            "{what} at position {position} is of kind {found:#x} and layout {layout}, where {kind:#x} and {LAYOUT} are \
+             known: it was written by another program, or by a newer version of this one"
         )
         .into(),
     ))

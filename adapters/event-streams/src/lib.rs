@@ -7,12 +7,17 @@
 //! ([`Mode::Pmem`], [`Mode::Eadr`]) it is made on the spot, because a change of thread takes longer.
 
 mod places;
+mod snapshots;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use pmem_journal::{Appended, EntityId, Error, Event, Expected, Journal, Mode, OwnedEvent, Result};
+use pmem_journal::{Appended, EntityId, Error, Event, Expected, Journal, Mode, OwnedEvent, Result, Snapshot};
 
 use places::Places;
+pub use snapshots::KeptSnapshot;
+
+/// Snapshots kept of each stream: a damaged one leaves the one before it.
+const SNAPSHOTS_KEPT: usize = 2;
 
 /// An event to append: kind, schema version, payload and tags are the caller's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -89,28 +94,50 @@ impl Streams {
         .await
     }
 
-    /// Keeps a snapshot of a stream: it is what [`Streams::snapshot`] finds from now on. Durable before this returns.
+    /// Keeps a snapshot of a stream after its first `length` events: it is what [`Streams::snapshot`] finds from now on.
+    /// Durable before this returns. Where the journal has that many events of the stream, it is the journal's own snapshot
+    /// of them, so that [`Journal::retain`] may count on it; otherwise it is an event of its own.
     ///
     /// # Errors
-    /// What appending to the journal can fail with.
-    pub async fn save_snapshot(&self, stream: EntityId, snapshot: NewEvent) -> Result<()> {
+    /// What saving a snapshot or appending to the journal can fail with.
+    pub async fn save_snapshot(&self, stream: EntityId, length: u64, snapshot: NewEvent) -> Result<()> {
         self.run(move |streams| {
+            let last = length.checked_sub(1);
+            let place = match last {
+                Some(last) => streams.look_up(stream)?.of(stream, last, 1).unwrap_or_default(),
+                None => Vec::new(),
+            };
+            let Some(&position) = place.first() else {
+                let alone = snapshots::as_event(length, snapshot);
+                let kept = streams.append_now(snapshots_of(stream), Expected::Any, &[alone]);
+                return kept.map(drop);
+            };
+            let version = snapshot.schema_version;
+            let kept = Snapshot::new(stream, length, position, snapshots::payload(&snapshot));
             streams
-                .append_now(snapshots_of(stream), Expected::Any, &[snapshot])
-                .map(drop)
+                .journal
+                .save_snapshots(&[kept.schema(version)], SNAPSHOTS_KEPT)
         })
         .await
     }
 
-    /// The latest snapshot of a stream.
+    /// The snapshot of a stream that is of the most events. One that the journal finds damaged is passed over for the one
+    /// before it.
     ///
     /// # Errors
     /// What reading the journal can fail with.
-    pub async fn snapshot(&self, stream: EntityId) -> Result<Option<OwnedEvent>> {
+    pub async fn snapshot(&self, stream: EntityId) -> Result<Option<KeptSnapshot>> {
         self.run(move |streams| {
-            let snapshots = snapshots_of(stream);
-            let last = streams.look_up(snapshots)?.last(snapshots);
-            Ok(streams.read_at(snapshots, last.as_slice())?.pop())
+            let own = streams.journal.snapshot(stream)?.snapshot;
+            let own = own.and_then(snapshots::of_journal);
+            let apart = snapshots_of(stream);
+            let last = streams.look_up(apart)?.last(apart);
+            let event = streams.read_at(apart, last.as_slice())?.pop();
+            let event = event.and_then(snapshots::of_event);
+            Ok(match (own, event) {
+                (Some(own), Some(event)) if event.length > own.length => Some(event),
+                (own, event) => own.or(event),
+            })
         })
         .await
     }
@@ -181,7 +208,7 @@ impl Streams {
     }
 }
 
-/// The entity that a stream's snapshots are events of: another one, so that the stream's own numbers have no gaps.
+/// The entity of a stream's snapshots that are events: another one, so that the stream's own numbers have no gaps.
 fn snapshots_of(stream: EntityId) -> EntityId {
     EntityId::named(&format!("snapshots of {stream}"))
 }
@@ -218,8 +245,10 @@ mod tests {
                 .await
                 .unwrap();
             streams.append(b, 0, vec![event("b0")]).await.unwrap();
-            streams.save_snapshot(a, event("old")).await.unwrap();
-            streams.save_snapshot(a, event("new")).await.unwrap();
+            streams.save_snapshot(a, 1, event("old")).await.unwrap();
+            streams.save_snapshot(a, 2, event("new")).await.unwrap();
+            let own = streams.journal().snapshot(a).unwrap().snapshot.unwrap();
+            assert_eq!((own.sequence, own.schema_version), (2, 3), "the journal knows it");
             // Somebody else, with the same journal.
             streams
                 .journal()
@@ -235,8 +264,33 @@ mod tests {
         let streams = Streams::new(Arc::new(journal));
         assert_eq!(payloads(&streams.read(a, 1, 2).await.unwrap()), ["a1", "a2"]);
         assert_eq!(payloads(&streams.read(a, 4, 2).await.unwrap()), [""; 0]);
-        assert_eq!(streams.snapshot(a).await.unwrap().unwrap().payload, b"new");
+        let snapshot = streams.snapshot(a).await.unwrap().unwrap();
+        assert_eq!((snapshot.length, &snapshot.payload[..]), (2, &b"new"[..]));
+        assert_eq!((snapshot.kind, snapshot.schema_version), (7, 3));
         assert!(streams.snapshot(b).await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn of_snapshots_the_one_of_the_most_events_counts_with_events_in_the_journal_or_without() {
+        let dir = tempfile::tempdir().unwrap();
+        let (journal, _) = Journal::open(dir.path()).unwrap();
+        let streams = Streams::new(Arc::new(journal));
+        let a = EntityId::named("a");
+        let found = async || {
+            let found = streams.snapshot(a).await.unwrap().unwrap();
+            (found.length, String::from_utf8(found.payload).unwrap())
+        };
+        streams.save_snapshot(a, 0, event("empty")).await.unwrap();
+        assert_eq!(found().await, (0, "empty".into()));
+        streams.append(a, 0, vec![event("a0")]).await.unwrap();
+        streams.save_snapshot(a, 1, event("one")).await.unwrap();
+        assert_eq!(found().await, (1, "one".into()));
+        streams.save_snapshot(a, 3, event("ahead")).await.unwrap();
+        assert_eq!(found().await, (3, "ahead".into()));
+        let more = vec![event("a1"), event("a2"), event("a3")];
+        streams.append(a, 1, more).await.unwrap();
+        streams.save_snapshot(a, 4, event("four")).await.unwrap();
+        assert_eq!(found().await, (4, "four".into()));
     }
 
     #[tokio::test]

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use event_streams::{NewEvent, Streams};
+use event_streams::{KeptSnapshot, NewEvent, Streams};
 use pmem_journal::{EntityId, Error, Journal, OwnedEvent};
 use tellus::{
     AppendError, EncodedEvent, EncodedSnapshot, EventStore, PersistenceId, SchemaVersion, SeqNo,
@@ -62,20 +62,45 @@ fn stream(id: &PersistenceId) -> EntityId {
 }
 
 /// Length and bytes of the manifest, then whatever follows it.
-fn encode(
-    kind: u16,
-    manifest: &str,
-    version: SchemaVersion,
-    parts: [&[u8]; 2],
-) -> Result<NewEvent, StoreError> {
+fn encode(kind: u16, manifest: &str, version: SchemaVersion, payload: &[u8]) -> Result<NewEvent, StoreError> {
     let len = manifest.len();
     let len = u16::try_from(len).map_err(|_| StoreError::ManifestTooLong { len })?;
     Ok(NewEvent {
         kind,
         schema_version: version.as_u16(),
-        payload: [&len.to_le_bytes()[..], manifest.as_bytes(), parts[0], parts[1]].concat(),
+        payload: [&len.to_le_bytes()[..], manifest.as_bytes(), payload].concat(),
         tags: Vec::new(),
     })
+}
+
+/// An event or a snapshot, as the journal has it.
+struct Record<'e> {
+    position: u64,
+    kind: u16,
+    schema_version: u16,
+    payload: &'e [u8],
+}
+
+impl<'e> From<&'e OwnedEvent> for Record<'e> {
+    fn from(event: &'e OwnedEvent) -> Record<'e> {
+        Record {
+            position: event.position,
+            kind: event.kind,
+            schema_version: event.schema_version,
+            payload: &event.payload,
+        }
+    }
+}
+
+impl<'e> From<&'e KeptSnapshot> for Record<'e> {
+    fn from(snapshot: &'e KeptSnapshot) -> Record<'e> {
+        Record {
+            position: snapshot.position,
+            kind: snapshot.kind,
+            schema_version: snapshot.schema_version,
+            payload: &snapshot.payload,
+        }
+    }
 }
 
 struct Decoded<'e> {
@@ -84,15 +109,15 @@ struct Decoded<'e> {
     rest: &'e [u8],
 }
 
-fn decode(event: &OwnedEvent, kind: u16) -> Result<Decoded<'_>, StoreError> {
+fn decode(record: Record<'_>, kind: u16) -> Result<Decoded<'_>, StoreError> {
     let foreign = |what| StoreError::Foreign {
-        position: event.position,
+        position: record.position,
         what,
     };
-    if event.kind != kind {
+    if record.kind != kind {
         return Err(foreign("its kind is another"));
     }
-    let (len, rest) = event
+    let (len, rest) = record
         .payload
         .split_first_chunk()
         .ok_or(foreign("it has no manifest"))?;
@@ -102,7 +127,7 @@ fn decode(event: &OwnedEvent, kind: u16) -> Result<Decoded<'_>, StoreError> {
     let manifest = std::str::from_utf8(manifest).map_err(|_| foreign("its manifest is not UTF-8"))?;
     Ok(Decoded {
         manifest: Cow::Owned(manifest.to_owned()),
-        version: SchemaVersion::new(event.schema_version),
+        version: SchemaVersion::new(record.schema_version),
         rest,
     })
 }
@@ -118,10 +143,7 @@ impl EventStore for JournalStore {
     ) -> Result<(), AppendError<StoreError>> {
         let events: Result<Vec<NewEvent>, StoreError> = events
             .iter()
-            .map(|event| {
-                let parts = [&event.payload[..], &[]];
-                encode(EVENT, &event.manifest, event.schema_version, parts)
-            })
+            .map(|event| encode(EVENT, &event.manifest, event.schema_version, &event.payload))
             .collect();
         match self
             .streams
@@ -145,7 +167,7 @@ impl EventStore for JournalStore {
         events
             .iter()
             .map(|event| {
-                let decoded = decode(event, EVENT)?;
+                let decoded = decode(Record::from(event), EVENT)?;
                 Ok(StoredEvent {
                     // The journal counts from 1.
                     seq_no: SeqNo::new(event.sequence - 1),
@@ -169,27 +191,27 @@ impl SnapshotStore for JournalStore {
         next_seq_no: SeqNo,
         snapshot: EncodedSnapshot,
     ) -> Result<(), StoreError> {
-        let next = next_seq_no.as_u64().to_le_bytes();
-        let parts = [&next[..], &snapshot.payload];
-        let snapshot = encode(SNAPSHOT, &snapshot.manifest, snapshot.schema_version, parts)?;
-        Ok(self.streams.save_snapshot(stream(id), snapshot).await?)
+        let next = next_seq_no.as_u64();
+        let kept = encode(
+            SNAPSHOT,
+            &snapshot.manifest,
+            snapshot.schema_version,
+            &snapshot.payload,
+        )?;
+        Ok(self.streams.save_snapshot(stream(id), next, kept).await?)
     }
 
     async fn load(&self, id: &PersistenceId) -> Result<Option<StoredSnapshot>, StoreError> {
-        let Some(event) = self.streams.snapshot(stream(id)).await? else {
+        let Some(kept) = self.streams.snapshot(stream(id)).await? else {
             return Ok(None);
         };
-        let decoded = decode(&event, SNAPSHOT)?;
-        let (next, payload) = decoded.rest.split_first_chunk().ok_or(StoreError::Foreign {
-            position: event.position,
-            what: "it has no sequence number",
-        })?;
+        let decoded = decode(Record::from(&kept), SNAPSHOT)?;
         Ok(Some(StoredSnapshot {
-            next_seq_no: SeqNo::new(u64::from_le_bytes(*next)),
+            next_seq_no: SeqNo::new(kept.length),
             snapshot: EncodedSnapshot {
                 manifest: decoded.manifest,
                 schema_version: decoded.version,
-                payload: payload.to_vec(),
+                payload: decoded.rest.to_vec(),
             },
         }))
     }

@@ -5,7 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use pmem_journal::{EntityId, Event, Expected, Journal};
-use tellus::{EncodedEvent, EventStore, PersistenceId, SchemaVersion, SeqNo, persistence_tests};
+use tellus::{
+    EncodedEvent, EncodedSnapshot, EventStore, PersistenceId, SchemaVersion, SeqNo, SnapshotStore,
+    persistence_tests,
+};
 use tellus_transport::{JournalStore, StoreError};
 
 fn open(dir: &Path) -> JournalStore {
@@ -29,6 +32,36 @@ async fn a_snapshot_and_the_events_after_it_fit_together() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     persistence_tests::snapshot_with_event_tail(store.clone(), store).await;
+}
+
+#[tokio::test]
+async fn a_snapshot_of_events_in_the_journal_is_one_of_the_journal() {
+    let dir = tempfile::tempdir().unwrap();
+    let id = PersistenceId::new("account", "17").unwrap();
+    let event = EncodedEvent {
+        manifest: "deposited".into(),
+        schema_version: SchemaVersion::new(3),
+        payload: b"100".to_vec(),
+    };
+    let snapshot = EncodedSnapshot {
+        manifest: "balance".into(),
+        schema_version: SchemaVersion::new(2),
+        payload: b"300".to_vec(),
+    };
+    {
+        let store = open(dir.path());
+        store
+            .append(&id, SeqNo::ZERO, vec![event.clone(), event.clone(), event])
+            .await
+            .unwrap();
+        store.save(&id, SeqNo::new(3), snapshot.clone()).await.unwrap();
+    }
+    let store = open(dir.path());
+    let stream = EntityId::named("tellus account/17");
+    let kept = store.journal().snapshot(stream).unwrap().snapshot.unwrap();
+    assert_eq!((kept.sequence, kept.position, kept.schema_version), (3, 2, 2));
+    let loaded = store.load(&id).await.unwrap().unwrap();
+    assert_eq!((loaded.next_seq_no, loaded.snapshot), (SeqNo::new(3), snapshot));
 }
 
 #[tokio::test]
