@@ -85,6 +85,7 @@ macro_rules! conformance_tests {
 }
 
 mod cancelling;
+mod cutting;
 mod driving;
 mod hostile;
 mod large;

@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::cutting::{BETWEEN_CUTS, Pauses, all_arrive_under_cuts, pair_to_cut};
 use super::driving::block_on;
 use super::{
     Harness, PATIENCE, Pair, builder, eventually, nothing_more, number, numbered, pair, pair_with, take,
 };
-use crate::{Drive, Event, LaneSizes, Mailbox, MailboxOptions, Node, Overflow, Reason, SendError, Timing};
+use crate::{Drive, LaneSizes, Mailbox, MailboxOptions, Node, Overflow, Reason, SendError, Timing};
 
 fn large_mailbox(node: &Node, name: &str, capacity: u32, overflow: Overflow) -> Mailbox {
     let options = MailboxOptions {
@@ -386,51 +387,22 @@ pub fn large_messages_survive_cuts_of_the_link(harness: &dyn Harness) {
     if !harness.resumes() {
         return;
     }
-    // Long enough for what a slow device takes to connect, and to carry a few chunks before the next cut.
-    const BETWEEN_CUTS: Duration = Duration::from_millis(60);
-    let timing = Timing {
-        resume_window: PATIENCE,
-        ..Timing::default()
-    };
-    let Pair { a, b, to_b } = pair_with(harness, |builder| builder.timing(timing));
-    let mut inbox = large_mailbox(&b, "inbox", 8, Overflow::Wait);
-    let address = to_b.address("inbox").unwrap();
-    let events = a.events(1_000);
-    let done = Arc::new(AtomicBool::new(false));
-    let cutter = thread::spawn({
-        let (peer, done) = (to_b.clone(), done.clone());
-        move || {
-            while !done.load(Ordering::Relaxed) {
-                if peer.link().is_some() {
-                    thread::sleep(BETWEEN_CUTS);
-                    peer.cut_link();
-                }
-                thread::sleep(Duration::from_millis(1));
-            }
-        }
-    });
+    let pair = pair_to_cut(harness);
+    let inbox = large_mailbox(&pair.b, "inbox", 8, Overflow::Wait);
+    let address = pair.to_b.address("inbox").unwrap();
     let len = |number: u64| [900_000, 100, 70_000, 40_000][number as usize % 4];
-    let sender = thread::spawn(move || {
+    let send = move || {
         for number in 0..COUNT {
             address.send(&pattern(number, len(number))).unwrap();
         }
+    };
+    let pauses = Pauses {
+        every: 10,
+        pause: BETWEEN_CUTS / 2,
+    };
+    all_arrive_under_cuts(&pair, inbox, COUNT, pauses, send, |message, number| {
+        assert_is_pattern(message, number, len(number));
     });
-    for number in 0..COUNT {
-        assert_is_pattern(&take(&mut inbox), number, len(number));
-        if number % 10 == 0 {
-            thread::sleep(BETWEEN_CUTS / 2);
-        }
-    }
-    done.store(true, Ordering::Relaxed);
-    cutter.join().unwrap();
-    sender.join().unwrap();
-    nothing_more(&mut inbox);
-    let resumed = events
-        .try_iter()
-        .filter(|event| matches!(event, Event::Resumed { .. }))
-        .count();
-    assert!(resumed >= 3, "only {resumed} links were cut and replaced");
-    assert_eq!(a.dead_letters().count() + b.dead_letters().count(), 0);
 }
 
 #[allow(missing_docs)]

@@ -2,14 +2,12 @@
 
 #![allow(missing_docs)]
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::cutting::{BETWEEN_CUTS, Pauses, all_arrive_under_cuts, pair_to_cut};
 use super::{
-    Harness, PATIENCE, Pair, builder, eventually, nothing_more, number, options, pair, pair_with,
-    send_numbered, take,
+    Harness, PATIENCE, Pair, builder, eventually, number, options, pair, pair_with, send_numbered, take,
 };
 use crate::{Ended, Event, MailboxOptions, Overflow, ResolveError, SendError, Timing};
 
@@ -106,52 +104,18 @@ pub fn a_link_cut_under_load_loses_doubles_and_reorders_nothing(harness: &dyn Ha
         });
         return;
     }
-    // Long enough for either side to hear the other on a slow device: a link that dies before does not count as one.
-    const BETWEEN_CUTS: Duration = Duration::from_millis(60);
-    let timing = Timing {
-        resume_window: PATIENCE,
-        ..Timing::default()
+    let pair = pair_to_cut(harness);
+    let inbox = pair.b.mailbox("inbox", MailboxOptions::default()).unwrap();
+    let address = pair.to_b.address("inbox").unwrap();
+    let send = move || send_numbered(&address, 0..COUNT, |index| index as usize % 300);
+    // Long enough for cuts to fall into the run, however fast the link.
+    let pauses = Pauses {
+        every: 1_000,
+        pause: BETWEEN_CUTS / 10,
     };
-    let Pair { a, b, to_b } = pair_with(harness, |builder| builder.timing(timing));
-    let mut inbox = b.mailbox("inbox", MailboxOptions::default()).unwrap();
-    let address = to_b.address("inbox").unwrap();
-    let events = a.events(1_000);
-    let done = Arc::new(AtomicBool::new(false));
-    let taken = Arc::new(AtomicU64::new(0));
-    let cutter = thread::spawn({
-        let (peer, done, taken) = (to_b.clone(), done.clone(), taken.clone());
-        move || {
-            let mut at_last_cut = 0;
-            while !done.load(Ordering::Relaxed) {
-                let now = taken.load(Ordering::Relaxed);
-                if now > at_last_cut && peer.link().is_some() {
-                    thread::sleep(BETWEEN_CUTS);
-                    peer.cut_link();
-                    at_last_cut = taken.load(Ordering::Relaxed);
-                }
-                thread::sleep(Duration::from_millis(1));
-            }
-        }
+    all_arrive_under_cuts(&pair, inbox, COUNT, pauses, send, |message, index| {
+        assert_eq!(number(message), index);
     });
-    let sender = thread::spawn(move || send_numbered(&address, 0..COUNT, |index| index as usize % 300));
-    for index in 0..COUNT {
-        assert_eq!(number(&take(&mut inbox)), index);
-        taken.store(index + 1, Ordering::Relaxed);
-        if index % 1_000 == 0 {
-            // Long enough for cuts to fall into the run, however fast the link.
-            thread::sleep(BETWEEN_CUTS / 10);
-        }
-    }
-    done.store(true, Ordering::Relaxed);
-    cutter.join().unwrap();
-    sender.join().unwrap();
-    nothing_more(&mut inbox);
-    let resumed = events
-        .try_iter()
-        .filter(|event| matches!(event, Event::Resumed { .. }))
-        .count();
-    assert!(resumed >= 3, "only {resumed} links were cut and replaced");
-    assert_eq!(a.dead_letters().count() + b.dead_letters().count(), 0);
 }
 
 pub fn an_idle_session_outlives_its_silence_deadline(harness: &dyn Harness) {
