@@ -157,7 +157,7 @@ fn a_killed_member_is_downed_and_its_watcher_is_told(over: Over) {
     seed.kill();
     assert_eq!(joiner.told(), "down");
     println!("{name}: down {:?} after the kill", killed.elapsed());
-    assert!(killed.elapsed() < Duration::from_secs(15));
+    assert!(killed.elapsed() < Duration::from_secs(60));
 }
 
 #[test]
