@@ -304,6 +304,14 @@ pub(crate) struct Accounts {
 #[cfg(feature = "clusters")]
 #[derive(Debug, Args)]
 pub(crate) struct Clusters {
+    /// Which runtimes; several with commas
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "ractor,tellus,tonic"
+    )]
+    pub(crate) runtime: Vec<crate::clusters::App>,
     /// Which of ours; several with commas
     #[arg(long, value_enum, value_delimiter = ',', default_value = "tcp,shm")]
     pub(crate) transport: Vec<Transport>,

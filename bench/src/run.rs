@@ -253,7 +253,7 @@ fn instructions(output: &Output) -> Result<(), Error> {
 /// Each application on its own transport and on each of ours, taking turns.
 #[cfg(feature = "clusters")]
 fn clusters(options: &crate::cli::Clusters) -> Result<(), Error> {
-    use crate::clusters::{App, Over, side};
+    use crate::clusters::{Over, side};
 
     let ours: Vec<Over> = options
         .transport
@@ -265,7 +265,7 @@ fn clusters(options: &crate::cli::Clusters) -> Result<(), Error> {
         })
         .collect();
     let mut report = Report::begin(&options.output)?;
-    for app in App::ALL {
+    for &app in &options.runtime {
         for work in [Work::PingPong, Work::Stream] {
             for &size in &options.size {
                 let subject = |over: Over| Subject {

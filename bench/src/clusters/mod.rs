@@ -27,19 +27,18 @@ const BURST: u64 = 1_000;
 const WORKERS: usize = 2;
 
 /// An application.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
 pub(crate) enum App {
     /// An actor of `ractor`, cast to and called across `ractor_cluster`.
     Ractor,
     /// An actor of `tellus`, told and asked across its cluster.
     Tellus,
     /// A gRPC service of `tonic`: unary calls, and a stream both ways.
+    #[value(name = "tonic")]
     Grpc,
 }
 
 impl App {
-    pub(crate) const ALL: [App; 3] = [App::Ractor, App::Tellus, App::Grpc];
-
     /// The names of its rows.
     pub(crate) fn bench(self, work: Work) -> &'static str {
         match (self, work) {
