@@ -272,10 +272,18 @@ impl Route {
     /// Commits a message of two parts, one after the other, and leaves the pushing to the caller.
     #[inline]
     pub(crate) fn commit_parts(&self, head: &[u8], rest: &[u8]) -> Result<(), SendError> {
-        if let Some(mut slot) = self.claim(head.len() + rest.len(), None)? {
-            let (first, second) = slot.payload().split_at_mut(head.len());
+        self.commit_with(head.len() + rest.len(), |payload| {
+            let (first, second) = payload.split_at_mut(head.len());
             first.copy_from_slice(head);
             second.copy_from_slice(rest);
+        })
+    }
+
+    /// Commits a message of this length, which `write` fills in, and leaves the pushing to the caller.
+    #[inline]
+    pub(crate) fn commit_with(&self, len: usize, write: impl FnOnce(&mut [u8])) -> Result<(), SendError> {
+        if let Some(mut slot) = self.claim(len, None)? {
+            write(slot.payload());
             slot.commit();
         }
         Ok(())

@@ -22,6 +22,7 @@
 mod framed;
 mod listen;
 mod open;
+mod pieces;
 mod receiver;
 mod sender;
 mod wire;

@@ -1,17 +1,36 @@
 //! Streams as tokio's byte streams. `poll_flush` is done at once, since what is written is committed; `poll_shutdown` sends
-//! the end and does not wait for the reader. See the table of words in [`crate::stream`].
+//! the end and does not wait for the reader. See the table of words in [`crate::stream`]. Reading and writing use up the
+//! budget of the task, as a socket does, so that a task for which there is always something lets others have their turn.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::coop::poll_proceed;
 
 use super::{Stream, StreamReceiver, StreamSender};
 
 impl AsyncWrite for StreamSender {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        StreamSender::poll_write(self.get_mut(), context, bytes).map_err(io::Error::from)
+        self.poll_write_vectored(context, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let turn = ready!(poll_proceed(context));
+        let written = StreamSender::poll_write_vectored(self.get_mut(), context, pieces);
+        if written.is_ready() {
+            turn.made_progress();
+        }
+        written.map_err(io::Error::from)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -29,24 +48,15 @@ impl AsyncRead for StreamReceiver {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let mut filled = false;
-        while buffer.remaining() > 0 {
-            match this.poll_lend(context.waker()) {
-                Poll::Ready(Ok(&[])) => break,
-                Poll::Ready(Ok(bytes)) => {
-                    let len = bytes.len().min(buffer.remaining());
-                    buffer.put_slice(&bytes[..len]);
-                    this.take(len);
-                    filled = true;
-                }
-                // The error comes with the next call.
-                _ if filled => break,
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
-                Poll::Pending => return Poll::Pending,
-            }
+        let turn = ready!(poll_proceed(context));
+        let room = buffer.remaining();
+        let read = self
+            .get_mut()
+            .poll_read_with(context, room, |bytes| buffer.put_slice(bytes));
+        if read.is_ready() {
+            turn.made_progress();
         }
-        Poll::Ready(Ok(()))
+        read.map_ok(drop).map_err(io::Error::from)
     }
 }
 
@@ -73,6 +83,18 @@ impl AsyncRead for Stream {
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         AsyncWrite::poll_write(Pin::new(&mut self.get_mut().sender), context, bytes)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        AsyncWrite::poll_write_vectored(Pin::new(&mut self.get_mut().sender), context, pieces)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -1,9 +1,11 @@
 //! Streams seen as frames: each arrives whole, however long it is.
 
 use std::future::poll_fn;
+use std::io::IoSlice;
 use std::ops::Range;
 use std::task::{Context, Poll};
 
+use super::pieces::Pieces;
 use super::receiver::Came;
 use super::wire::forward;
 use super::{StreamError, StreamReceiver, StreamSender};
@@ -39,8 +41,9 @@ impl FrameSender {
     /// # Errors
     /// [`StreamError`].
     pub async fn send(&mut self, frame: &[u8]) -> Result<(), StreamError> {
-        let mut sent = 0;
-        let done = poll_fn(|context| self.poll_frame(context, frame, &mut sent)).await;
+        let pieces = [IoSlice::new(frame)];
+        let mut rest = Pieces::new(&pieces);
+        let done = poll_fn(|context| self.poll_frame(context, &mut rest)).await;
         self.0.push();
         done
     }
@@ -50,38 +53,31 @@ impl FrameSender {
     /// # Errors
     /// As [`FrameSender::send`]; then some of the frames may have been sent.
     pub async fn send_batch<F: AsRef<[u8]>>(&mut self, frames: &[F]) -> Result<(), StreamError> {
-        let (mut at, mut sent) = (0, 0);
-        let done = poll_fn(|context| {
-            while let Some(frame) = frames.get(at) {
-                match self.poll_frame(context, frame.as_ref(), &mut sent) {
-                    Poll::Ready(Ok(())) => (at, sent) = (at + 1, 0),
-                    other => return other,
-                }
+        let mut done = Ok(());
+        for frame in frames {
+            let pieces = [IoSlice::new(frame.as_ref())];
+            let mut rest = Pieces::new(&pieces);
+            done = poll_fn(|context| self.poll_frame(context, &mut rest)).await;
+            if done.is_err() {
+                break;
             }
-            Poll::Ready(Ok(()))
-        })
-        .await;
+        }
         self.0.push();
         done
     }
 
+    /// Commits what is left of a frame, the empty one included.
     fn poll_frame(
         &mut self,
         context: &mut Context<'_>,
-        frame: &[u8],
-        sent: &mut usize,
+        rest: &mut Pieces<'_>,
     ) -> Poll<Result<(), StreamError>> {
         loop {
-            match self
-                .0
-                .poll_commit(context.waker(), &frame[*sent..], forward::LAST)
-            {
-                Poll::Ready(Ok(len)) => *sent += len,
+            match self.0.poll_commit(context.waker(), rest, forward::LAST) {
+                Poll::Ready(Ok(_)) if rest.len() == 0 => return Poll::Ready(Ok(())),
+                Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => return Poll::Pending,
-            }
-            if *sent == frame.len() {
-                return Poll::Ready(Ok(()));
             }
         }
     }

@@ -77,12 +77,26 @@ impl StreamReceiver {
         buffer: &mut [u8],
     ) -> Poll<Result<usize, StreamError>> {
         let mut filled = 0;
-        while filled < buffer.len() {
+        self.poll_read_with(context, buffer.len(), |bytes| {
+            buffer[filled..filled + bytes.len()].copy_from_slice(bytes);
+            filled += bytes.len();
+        })
+    }
+
+    /// Gives what is there to `put`, piece by piece, `room` bytes at most; how many.
+    pub(super) fn poll_read_with(
+        &mut self,
+        context: &mut Context<'_>,
+        room: usize,
+        mut put: impl FnMut(&[u8]),
+    ) -> Poll<Result<usize, StreamError>> {
+        let mut filled = 0;
+        while filled < room {
             match self.poll_lend(context.waker()) {
                 Poll::Ready(Ok(&[])) => break,
                 Poll::Ready(Ok(bytes)) => {
-                    let len = bytes.len().min(buffer.len() - filled);
-                    buffer[filled..filled + len].copy_from_slice(&bytes[..len]);
+                    let len = bytes.len().min(room - filled);
+                    put(&bytes[..len]);
                     self.take(len);
                     filled += len;
                 }

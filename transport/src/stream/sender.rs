@@ -3,9 +3,11 @@
 //! Invariant: `consumed <= asked <= sent <= consumed + window`, all counts of charged bytes since the stream was opened.
 
 use std::future::poll_fn;
+use std::io::IoSlice;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use super::pieces::Pieces;
 use super::wire::{back, forward};
 use super::{OVERHEAD, StreamError, send_last_word};
 use crate::address::{Route, SendError};
@@ -88,9 +90,19 @@ impl StreamSender {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<Result<usize, StreamError>> {
+        self.poll_write_vectored(context, &[IoSlice::new(bytes)])
+    }
+
+    /// As [`StreamSender::poll_write`], of several pieces, which go together.
+    pub fn poll_write_vectored(
+        &mut self,
+        context: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<Result<usize, StreamError>> {
+        let mut rest = Pieces::new(pieces);
         let mut written = 0;
-        while written < bytes.len() {
-            match self.poll_commit(context.waker(), &bytes[written..], forward::PART) {
+        while rest.len() > 0 {
+            match self.poll_commit(context.waker(), &mut rest, forward::PART) {
                 Poll::Ready(Ok(len)) => written += len,
                 // What was written is told first; the error or the waiting comes with the next call.
                 _ if written > 0 => break,
@@ -126,7 +138,7 @@ impl StreamSender {
             if self.asked > self.consumed {
                 return Poll::Pending;
             }
-            match self.poll_message(context.waker(), forward::ASK, &[]) {
+            match self.poll_message(context.waker(), forward::ASK, 0, |_| {}) {
                 Poll::Ready(Ok(())) => self.asked = self.sent,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => return Poll::Pending,
@@ -164,7 +176,7 @@ impl StreamSender {
     /// Ends the stream without waiting for the reader.
     pub fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
         if self.end == End::Open {
-            match self.poll_message(context.waker(), forward::FINISH, &[]) {
+            match self.poll_message(context.waker(), forward::FINISH, 0, |_| {}) {
                 Poll::Ready(Ok(())) => {
                     self.end = End::Sent;
                     self.route.peer.flush();
@@ -175,17 +187,17 @@ impl StreamSender {
         Poll::Ready(Ok(()))
     }
 
-    /// Commits a part of `bytes` in one message, as much as fits and credit allows; not pushed yet.
+    /// Commits a part of `rest` in one message, as much as fits and credit allows; not pushed yet. How much.
     pub(super) fn poll_commit(
         &mut self,
         waker: &Waker,
-        bytes: &[u8],
+        rest: &mut Pieces<'_>,
         kind: u8,
     ) -> Poll<Result<usize, StreamError>> {
         if self.end != End::Open {
             return Poll::Ready(Err(StreamError::Finished));
         }
-        let wanted = bytes.len().min(self.chunk);
+        let wanted = rest.len().min(self.chunk);
         let least = wanted.min(LEAST);
         loop {
             // `sent` is below `consumed + window`, as `poll_hear` keeps it.
@@ -195,9 +207,10 @@ impl StreamSender {
                 && self.window - (self.sent - self.consumed) >= OVERHEAD
             {
                 let len = wanted.min(credit);
-                let kind = if len < bytes.len() { forward::PART } else { kind };
-                match self.poll_message(waker, kind, &bytes[..len]) {
+                let kind = if len < rest.len() { forward::PART } else { kind };
+                match self.poll_message(waker, kind, len, |payload| rest.copy_to(payload)) {
                     Poll::Ready(Ok(())) => {
+                        rest.advance(len);
                         self.sent += len as u64 + OVERHEAD;
                         return Poll::Ready(Ok(len));
                     }
@@ -220,14 +233,24 @@ impl StreamSender {
         self.route.peer.flush();
     }
 
-    /// Commits one message, waiting for room in the ring and in the mailbox.
-    fn poll_message(&mut self, waker: &Waker, kind: u8, payload: &[u8]) -> Poll<Result<(), StreamError>> {
+    /// Commits one message with a payload of `len` bytes, waiting for room in the ring and in the mailbox.
+    fn poll_message(
+        &mut self,
+        waker: &Waker,
+        kind: u8,
+        len: usize,
+        write: impl Fn(&mut [u8]),
+    ) -> Poll<Result<(), StreamError>> {
         if let Some(error) = &self.failed {
             return Poll::Ready(Err(error.clone()));
         }
         let mut registered = None;
         loop {
-            match self.route.commit_parts(&[kind], payload) {
+            let committed = self.route.commit_with(1 + len, |message| {
+                message[0] = kind;
+                write(&mut message[1..]);
+            });
+            match committed {
                 Ok(()) => return Poll::Ready(Ok(())),
                 Err(error) if error.is_full() => {
                     if registered.as_ref() == Some(&error) {
