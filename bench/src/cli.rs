@@ -70,6 +70,18 @@ pub(crate) enum Command {
         #[arg(value_enum)]
         part: Part,
     },
+    /// A log whose syncs are counted, under strace
+    #[cfg(feature = "journal-peers")]
+    #[command(name = tied::PEER_COMMAND, hide = true)]
+    PeerAppends {
+        #[arg(value_enum)]
+        peer: crate::peers::Peer,
+        dir: PathBuf,
+        size: usize,
+        batch: usize,
+        threads: usize,
+        commits: u64,
+    },
     /// The process with the accounts
     #[command(name = tied::ACCOUNTS_COMMAND, hide = true)]
     AccountsHost,
@@ -251,6 +263,10 @@ pub(crate) struct Journal {
     /// Threads that append
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256), default_value = "1")]
     threads: u32,
+    /// Beside other durable logs, in rows of their own for writers and batches
+    #[cfg(feature = "journal-peers")]
+    #[arg(long, conflicts_with_all = ["mode", "batch", "threads"])]
+    pub(crate) peers: bool,
     #[command(flatten)]
     pub(crate) extent: Extent,
     #[command(flatten)]

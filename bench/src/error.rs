@@ -78,6 +78,14 @@ pub(crate) enum Error {
         output: String,
     },
 
+    #[cfg(feature = "journal-peers")]
+    #[error("`strace` is not installed, and it counts the syncs: apt-get install strace")]
+    StraceMissing,
+
+    #[cfg(feature = "journal-peers")]
+    #[error("`strace` counted nothing and printed:\n{said}")]
+    Strace { said: String },
+
     #[error("`valgrind` is not installed, and it counts the instructions: apt-get install valgrind")]
     ValgrindMissing,
 
@@ -101,11 +109,6 @@ pub(crate) enum Error {
 
     #[error("--mode {mode} needs {needs}, which this machine does not have")]
     ModeUnavailable { mode: &'static str, needs: &'static str },
-
-    #[error(
-        "our journal has no mode {mode} of its own; `bench floor journal --mode {mode}` shows what it would be at best"
-    )]
-    NoSuchJournalMode { mode: &'static str },
 
     #[error("the books do not balance: {0}")]
     BooksDoNotBalance(Imbalance),
@@ -155,7 +158,6 @@ impl Error {
             | Error::JournalDir { .. }
             | Error::NotPersistentMemory { .. }
             | Error::ModeUnavailable { .. }
-            | Error::NoSuchJournalMode { .. }
             | Error::NotBuilt { .. }
             | Error::OneCore
             | Error::NoSuchCore { .. }

@@ -4,6 +4,7 @@
 //! counts is the ratio; the figures themselves are the machine's. See `bench --help`.
 
 mod accounts;
+mod appends;
 mod cli;
 mod clock;
 #[cfg(feature = "clusters")]
@@ -15,6 +16,8 @@ mod instructions;
 mod machine;
 mod measure;
 mod ours;
+#[cfg(feature = "journal-peers")]
+mod peers;
 mod report;
 mod run;
 mod shared_memory;

@@ -36,6 +36,8 @@ pub(crate) fn run(command: Command) -> Result<(), Error> {
     match command {
         Command::Latency(options) => messages(Work::PingPong, &options),
         Command::Throughput(options) => messages(Work::Stream, &options),
+        #[cfg(feature = "journal-peers")]
+        Command::Journal(options) if options.peers => peers(&options),
         Command::Journal(options) => journal(&options, Sides::Both),
         Command::Accounts(options) => accounts(&options),
         Command::Top(options) => crate::top::run(
@@ -45,6 +47,18 @@ pub(crate) fn run(command: Command) -> Result<(), Error> {
         ),
         Command::Instructions(options) => instructions(&options.output),
         Command::Counted { way, part } => crate::instructions::run_part(way, part),
+        #[cfg(feature = "journal-peers")]
+        Command::PeerAppends {
+            peer,
+            dir,
+            size,
+            batch,
+            threads,
+            commits,
+        } => {
+            let shape = Shape { size, batch, threads };
+            crate::peers::append_alone(peer, &dir, shape, commits)
+        }
         #[cfg(feature = "clusters")]
         Command::Clusters(options) => clusters(&options),
         Command::Floor(Floor::Tcp(options)) => floors(Transport::Tcp, &options.traffic),
@@ -176,6 +190,64 @@ fn journal(options: &Journal, sides: Sides) -> Result<(), Error> {
             sides,
         )?;
     }
+    report.end();
+    Ok(())
+}
+
+/// Our journal and other durable logs, taking turns.
+#[cfg(feature = "journal-peers")]
+fn peers(options: &Journal) -> Result<(), Error> {
+    use crate::peers::{Peer, ROWS, per_commit};
+
+    let mut report = Report::begin(&options.output)?;
+    let temporary = temporary_folder()?;
+    let dir = options.dir.as_deref().unwrap_or(temporary.path());
+    if machine::in_memory(dir) {
+        report.table.note(format!(
+            "{} is in memory: nothing there outlives the machine",
+            dir.display()
+        ));
+    }
+    for &size in &options.size {
+        for (bench, threads, batch) in ROWS {
+            let shape = Shape { size, batch, threads };
+            let subject = |peer: Peer| Subject {
+                bench,
+                transport: peer.name().to_owned(),
+                size,
+            };
+            progress(&subject(Peer::PmemJournal));
+            let mut sides = Vec::new();
+            for peer in Peer::ALL {
+                sides.push(peer.side(dir, shape)?);
+            }
+            let mut turns: Vec<&mut dyn Side> = sides.iter_mut().map(|side| side as _).collect();
+            let medians = take_turns(&mut turns, options.extent.schedule())?;
+            drop(sides);
+            report.add(subject(Peer::PmemJournal).measurements(&medians[0], None))?;
+            for (peer, figures) in Peer::ALL.iter().zip(&medians).skip(1) {
+                report.add(subject(*peer).measurements(&medians[0], Some(figures)))?;
+            }
+            let mut syncs = Vec::new();
+            for peer in Peer::ALL {
+                match per_commit(peer, dir, shape) {
+                    Ok(count) => syncs.push(format!("{} {count:.2}", peer.name())),
+                    Err(error @ Error::StraceMissing) => {
+                        syncs = vec![error.to_string()];
+                        break;
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            report
+                .table
+                .note(format!("{bench}, syncs for each commit: {}", syncs.join(", ")));
+        }
+    }
+    report.table.note(
+        "the figures are ours, the floor is the log named in the row: a ratio of events above 1 says that we are faster; \
+         8 writers share syncs where a log can, so there is less than one for each commit",
+    );
     report.end();
     Ok(())
 }

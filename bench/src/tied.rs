@@ -11,6 +11,9 @@ use crate::error::{Error, doing};
 pub(crate) const FAR_COMMAND: &str = "far-half";
 /// The hidden command that makes this program the accounts' process.
 pub(crate) const ACCOUNTS_COMMAND: &str = "accounts-host";
+/// The hidden command that appends to a log whose syncs are counted.
+#[cfg(feature = "journal-peers")]
+pub(crate) const PEER_COMMAND: &str = "peer-appends";
 /// The hidden command that does what is counted.
 pub(crate) const INSTRUCTIONS_COMMAND: &str = "counted";
 /// The hidden command that ties another program to its parent.

@@ -95,7 +95,7 @@ struct Service {
 impl Service {
     fn open(task: &Task) -> Result<Service, Error> {
         let mut options = Options::new();
-        if let Some(mode) = required_mode(task.mode)? {
+        if let Some(mode) = required_mode(task.mode) {
             options = options.require(mode);
         }
         let (journal, _) =

@@ -9,6 +9,8 @@ mod requester;
 mod responder;
 
 pub(crate) use inbox::Inbox;
+#[cfg(feature = "journal-peers")]
+pub(crate) use journal::opening;
 pub(crate) use journal::{journal, required_mode};
 pub(crate) use node::Setup;
 pub(crate) use responder::Responder;
