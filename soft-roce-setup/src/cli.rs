@@ -88,6 +88,10 @@ pub(crate) struct RunArguments {
     /// Persistent memory of each guest
     #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = mebibytes)]
     pub(crate) pmem: u64,
+    /// A file that is the persistent memory of the one guest, made if need be; what was durable there is there in the next
+    /// run, however this one ends
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["native", "nodes"])]
+    pub(crate) pmem_image: Option<PathBuf>,
     /// Processors of each guest
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub(crate) cpus: u32,

@@ -19,7 +19,7 @@ const fn package(name: &'static str, purpose: &'static str) -> Package {
 }
 
 /// Debian's and Ubuntu's names.
-pub(crate) const PACKAGES: [Package; 18] = [
+pub(crate) const PACKAGES: [Package; 19] = [
     package("qemu-system-x86", "the guest"),
     package("busybox-static", "the guest's first program"),
     package("kmod", "kernel modules, here and in the guest"),
@@ -35,6 +35,7 @@ pub(crate) const PACKAGES: [Package; 18] = [
     ),
     package("ndctl", "persistent memory in the guest"),
     package("e2fsprogs", "the DAX file system"),
+    package("dmsetup", "disks that fail, in the journal's tests"),
     package("valgrind", "counting the instructions of a message"),
     package("cmake", "building with the feature `verbs`"),
     package("libclang-dev", "building with the feature `verbs`"),

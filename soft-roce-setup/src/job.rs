@@ -24,6 +24,8 @@ pub(crate) struct Job {
     pub(crate) nodes: u32,
     /// Let the kernel use its PCLMUL CRC32, which has a step between 65 and 80 bytes under TCG.
     pub(crate) pclmul_crc: bool,
+    /// The persistent memory may hold a file system of an earlier run: it is mounted as it is.
+    pub(crate) keep_pmem: bool,
 }
 
 /// A job file that this version does not understand.
@@ -54,6 +56,7 @@ impl Job {
         put("node", self.node.to_string().as_bytes());
         put("nodes", self.nodes.to_string().as_bytes());
         put("pclmul_crc", if self.pclmul_crc { b"1" } else { b"0" });
+        put("keep_pmem", if self.keep_pmem { b"1" } else { b"0" });
         if let Some(output) = &self.output {
             put("output", output.as_os_str().as_bytes());
         }
@@ -85,6 +88,7 @@ impl Job {
                 b"node" => job.node = number("node")?,
                 b"nodes" => job.nodes = number("nodes")?,
                 b"pclmul_crc" => job.pclmul_crc = number("pclmul_crc")? != 0,
+                b"keep_pmem" => job.keep_pmem = number("keep_pmem")? != 0,
                 b"argument" => job.argv.push(text()),
                 b"variable" => {
                     let (name, value) = split_at_equals(value).ok_or(JobError::BadValue {
@@ -135,6 +139,7 @@ mod tests {
             node: 2,
             nodes: 3,
             pclmul_crc: true,
+            keep_pmem: true,
         }
     }
 

@@ -29,6 +29,12 @@ pub(crate) enum RunError {
     Output { path: PathBuf, source: std::io::Error },
     #[error("{path} is no output folder: a guest's own files would be hidden under it; name a folder in it")]
     SystemFolder { path: PathBuf },
+    #[error("cannot use {path} as persistent memory: {source}")]
+    PmemImage { path: PathBuf, source: std::io::Error },
+    #[error(
+        "{path} has {found} MiB, where --pmem says {wanted}: give the size that it was made with, or another file"
+    )]
+    PmemImageSize { path: PathBuf, found: u64, wanted: u64 },
     #[error("cannot watch for signals: {0}")]
     Signals(#[source] std::io::Error),
     #[error(transparent)]
@@ -63,6 +69,11 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<i32, RunError> {
         .unwrap_or_default();
     let program = resolve(name, &directory)?;
     let output = arguments.output.as_ref().map(prepare_output).transpose()?;
+    let pmem_image = arguments
+        .pmem_image
+        .as_ref()
+        .map(|path| prepare_image(path, arguments.pmem))
+        .transpose()?;
     let job = Job {
         argv: arguments.command.clone(),
         program,
@@ -73,17 +84,20 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<i32, RunError> {
         node: 1,
         nodes: arguments.nodes,
         pclmul_crc: arguments.pclmul_crc,
+        keep_pmem: pmem_image.is_some(),
     };
     let signals = Signals::watch().map_err(RunError::Signals)?;
-    let settings = settings(arguments);
-    if arguments.native || (!arguments.guest && native::run::is_possible(arguments.nodes)) {
+    let in_a_guest = arguments.guest || pmem_image.is_some();
+    let settings = settings(arguments, pmem_image);
+    if arguments.native || (!in_a_guest && native::run::is_possible(arguments.nodes)) {
         return Ok(native::run::run(&job, settings.deadline, &signals)?);
     }
     Ok(guest::run(&job, &settings, &signals)?)
 }
 
-fn settings(arguments: &RunArguments) -> Settings {
+fn settings(arguments: &RunArguments, pmem_image: Option<PathBuf>) -> Settings {
     Settings {
+        pmem_image,
         acceleration: arguments.accel,
         size: Size {
             cpus: arguments.cpus,
@@ -94,6 +108,32 @@ fn settings(arguments: &RunArguments) -> Settings {
         deadline: Duration::from_secs(arguments.deadline),
         verbose: arguments.verbose,
     }
+}
+
+/// Makes the file, full of holes, unless it is there; its absolute path.
+fn prepare_image(path: &Path, mebibytes: u64) -> Result<PathBuf, RunError> {
+    let unusable = |source| RunError::PmemImage {
+        path: path.to_owned(),
+        source,
+    };
+    let file = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)
+        .map_err(unusable)?;
+    let (len, wanted) = (file.metadata().map_err(unusable)?.len(), mebibytes << 20);
+    if len == 0 {
+        file.set_len(wanted).map_err(unusable)?;
+    } else if len != wanted {
+        return Err(RunError::PmemImageSize {
+            path: path.to_owned(),
+            found: len >> 20,
+            wanted: mebibytes,
+        });
+    }
+    path.canonicalize().map_err(unusable)
 }
 
 /// Makes the folder; its absolute path without links, which is the same in a guest.

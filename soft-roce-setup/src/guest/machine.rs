@@ -49,6 +49,7 @@ pub(crate) struct Plan<'a> {
     pub(crate) kernel: &'a Kernel,
     pub(crate) initramfs: &'a [u8],
     pub(crate) size: Size,
+    pub(crate) pmem_image: Option<&'a Path>,
     pub(crate) output: Option<&'a Path>,
     pub(crate) node: u32,
     /// This guest's ends of the cables to other guests. More than one makes this guest the switch.
@@ -185,10 +186,15 @@ fn arguments(plan: &Plan<'_>, ends: &Ends<'_>, console: &UnixStream) -> Vec<OsSt
         "-m",
         format!("{memory_mib}M,slots=2,maxmem={}M", memory_mib + pmem_mib + 1024).into(),
     );
-    add(
-        "-object",
-        format!("memory-backend-ram,id=pmem,size={pmem_mib}M").into(),
-    );
+    let mut pmem = OsString::from(match plan.pmem_image {
+        // Shared: what the guest stores is in the file at once, and stays there when QEMU is killed.
+        Some(_) => format!("memory-backend-file,id=pmem,size={pmem_mib}M,share=on,mem-path="),
+        None => format!("memory-backend-ram,id=pmem,size={pmem_mib}M"),
+    });
+    if let Some(image) = plan.pmem_image {
+        pmem.push(with_commas_doubled(image));
+    }
+    add("-object", pmem);
     add("-device", "nvdimm,id=nvdimm0,memdev=pmem".into());
     add("-kernel", plan.kernel.image.clone().into());
     add(
@@ -257,21 +263,27 @@ fn arguments(plan: &Plan<'_>, ends: &Ends<'_>, console: &UnixStream) -> Vec<OsSt
 const COMMAND_LINE: &str = "console=ttyS0 quiet panic=-1 oops=panic clocksource=tsc tsc=reliable no_timer_check \
                             random.trust_cpu=on mitigations=off";
 
-/// A folder of the host, over 9p. A comma in a QEMU option is written twice.
-fn share(add: &mut impl FnMut(&str, OsString), tag: &str, folder: &Path, read_only: bool) {
+/// A path as QEMU's options want it: a comma is written twice.
+fn with_commas_doubled(path: &Path) -> OsString {
     use std::os::unix::ffi::{OsStrExt, OsStringExt};
-    let mut option = format!("local,id={tag},security_model=none,multidevs=remap,").into_bytes();
-    if read_only {
-        option.extend_from_slice(b"readonly=on,");
-    }
-    option.extend_from_slice(b"path=");
-    for byte in folder.as_os_str().as_bytes() {
+    let mut option = Vec::new();
+    for byte in path.as_os_str().as_bytes() {
         option.push(*byte);
         if *byte == b',' {
             option.push(*byte);
         }
     }
-    add("-fsdev", OsString::from_vec(option));
+    OsString::from_vec(option)
+}
+
+/// A folder of the host, over 9p.
+fn share(add: &mut impl FnMut(&str, OsString), tag: &str, folder: &Path, read_only: bool) {
+    let access = if read_only { "readonly=on," } else { "" };
+    let mut option = OsString::from(format!(
+        "local,id={tag},security_model=none,multidevs=remap,{access}path="
+    ));
+    option.push(with_commas_doubled(folder));
+    add("-fsdev", option);
     add(
         "-device",
         format!("virtio-9p-pci,fsdev={tag},mount_tag={tag}").into(),

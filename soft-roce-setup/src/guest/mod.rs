@@ -55,6 +55,8 @@ pub(crate) enum Acceleration {
 pub(crate) struct Settings {
     pub(crate) acceleration: Acceleration,
     pub(crate) size: Size,
+    /// The file that is the guest's persistent memory, as large as `size` says; none for memory of QEMU's own.
+    pub(crate) pmem_image: Option<PathBuf>,
     pub(crate) boot_deadline: Duration,
     pub(crate) deadline: Duration,
     pub(crate) verbose: bool,
@@ -192,6 +194,7 @@ impl Attempt<'_> {
                 kernel: self.kernel,
                 initramfs: &initramfs,
                 size: self.settings.size,
+                pmem_image: self.settings.pmem_image.as_deref(),
                 output: self.job.output.as_deref(),
                 node,
                 cables: cables.pop_front().unwrap_or_default(),

@@ -81,7 +81,7 @@ fn work(control: &mut File) -> Result<(), InsideError> {
     system::prepare(&job)?;
     // The file system and the device take about a second each under TCG, and have nothing to do with each other.
     let network = std::thread::scope(|scope| {
-        let pmem = scope.spawn(pmem::mount);
+        let pmem = scope.spawn(|| pmem::mount(job.keep_pmem));
         let network = network::bring_up(&job);
         pmem.join()
             .map_err(|_| InsideError::Thread("making the DAX mount failed"))??;
