@@ -43,8 +43,11 @@ struct Job {
 
 impl Job {
     fn run(&self) -> io::Result<()> {
-        let at = self.segment.header.offset_of(self.log_end) - self.bytes.len() as u64;
-        self.segment.file.write_at(at, &self.bytes)?;
+        // Everything may have been written ahead.
+        if !self.bytes.is_empty() {
+            let at = self.segment.header.offset_of(self.log_end) - self.bytes.len() as u64;
+            self.segment.file.write_at(at, &self.bytes)?;
+        }
         self.segment.file.commit()
     }
 }
@@ -99,6 +102,13 @@ impl Drop for Helper {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+    }
+}
+
+impl Group {
+    /// Whether a job is under way.
+    pub(crate) fn is_syncing(&self) -> bool {
+        self.syncing
     }
 }
 

@@ -22,9 +22,9 @@ use crate::index::{Index, Learned, Span};
 use crate::indexer::Indexer;
 use crate::indexes::Indexes;
 use crate::lock::WriterLock;
-use crate::medium::direct::{self, DirectMedium};
+use crate::medium::direct;
 use crate::medium::file::FileMedium;
-use crate::medium::pmem::{PmemMedium, probe};
+use crate::medium::pmem::{self, probe};
 use crate::medium::{Access, Medium, MediumFile, UNFINISHED};
 use crate::mode::{Mode, Probe};
 use crate::options::Options;
@@ -42,6 +42,12 @@ use crate::spare::SpareMaker;
 
 /// Sealed segments whose entities and keys may be kept in memory because they have no index yet.
 const MOST_WAITING: usize = 4;
+
+/// A large batch is written as it is encoded, in pieces of this many bytes, so that the medium works meanwhile. In tests
+/// they are small, so that crashes fall between them.
+const AHEAD: usize = if cfg!(test) { 256 } else { 64 << 10 };
+/// The medium works by whole pages.
+const PAGE: u64 = if cfg!(test) { 64 } else { 4096 };
 
 /// A journal open for appending. Share it between threads by reference or `Arc`.
 pub struct Journal {
@@ -131,13 +137,14 @@ impl Journal {
         let lock = take_lock(dir)?;
         let probe = choose_mode(dir, options)?;
         let mapped = matches!(probe.mode, Mode::Pmem | Mode::Eadr | Mode::Volatile);
-        let medium: Arc<dyn Medium> = if mapped {
-            Arc::new(PmemMedium::new(dir, probe.mode))
-        } else if probe.mode == Mode::Direct {
-            Arc::new(DirectMedium::new(dir))
+        let mode = probe.mode;
+        let medium = Arc::new(if mapped {
+            FileMedium::written_by(dir, Box::new(move |_, file| pmem::mapped(file, mode)))
+        } else if mode == Mode::Direct {
+            FileMedium::written_by(dir, Box::new(direct::written_past_cache))
         } else {
-            Arc::new(FileMedium::new(dir))
-        };
+            FileMedium::new(dir)
+        });
         let publisher = Publisher::create(dir, mapped).map_err(Error::io("write `published` in", dir))?;
         Journal::start(
             dir,
@@ -668,6 +675,14 @@ impl State {
             }
             self.offset += record.padded_len() as u64;
             self.next_position += 1;
+            // One writes at a time: two could share a block.
+            if self.pending.len() >= AHEAD
+                && !self.group.is_syncing()
+                && let Err(e) = write_ahead(&*self.segment.file, self.offset, &mut self.pending)
+            {
+                failed = Some(e);
+                break;
+            }
         }
         let sequence = *sequence;
         if let Some(e) = failed {
@@ -746,9 +761,11 @@ impl State {
     fn close(&mut self) -> std::io::Result<()> {
         self.dismiss_helper();
         // Batches whose futures were dropped.
-        if !self.pending.is_empty() && self.poison.is_none() && !self.closed {
-            let at = self.offset - self.pending.len() as u64;
-            self.segment.file.write_at(at, &self.pending)?;
+        if self.durable != self.log_end() && self.poison.is_none() && !self.closed {
+            if !self.pending.is_empty() {
+                let at = self.offset - self.pending.len() as u64;
+                self.segment.file.write_at(at, &self.pending)?;
+            }
             self.segment.file.commit()?;
             self.pending.clear();
         }
@@ -760,6 +777,17 @@ impl State {
         self.write_control(CONTROL_CLOSE)?;
         self.publish()
     }
+}
+
+/// Writes the whole pages of what is pending and ends at `end`. The commit that follows, whoever makes it, covers them; until
+/// then they may be a batch without its end, which does not exist.
+#[cold]
+fn write_ahead(file: &dyn MediumFile, end: u64, pending: &mut Vec<u8>) -> std::io::Result<()> {
+    let at = end - pending.len() as u64;
+    let whole = (end / PAGE * PAGE).saturating_sub(at) as usize;
+    file.write_ahead(at, &pending[..whole])?;
+    pending.drain(..whole);
+    Ok(())
 }
 
 fn seal(

@@ -8,41 +8,24 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::OFlags;
 
-use super::file::FileMedium;
 use super::read_map::ReadMap;
-use super::{Access, Medium, MediumFile, read_full};
+use super::{MediumFile, read_full};
 
 /// What every device in use takes as a unit of direct writing, or a multiple of it.
 const BLOCK: u64 = 4096;
 
-/// A directory on a file system that can write past the page cache.
-pub(crate) struct DirectMedium {
-    files: FileMedium,
-    dir: PathBuf,
-}
-
-impl DirectMedium {
-    pub(crate) fn new(dir: &Path) -> DirectMedium {
-        DirectMedium {
-            files: FileMedium::new(dir),
-            dir: dir.to_owned(),
-        }
-    }
-
-    fn direct(&self, name: &str) -> io::Result<Box<dyn MediumFile>> {
-        let path = self.dir.join(name);
-        let cached = self.files.open_file(name, Access::Write)?;
-        Ok(Box::new(DirectFile {
-            direct: open_direct(&path)?,
-            cached,
-            buffer: Mutex::default(),
-        }))
-    }
+/// The file at `path`, open as `cached` already, for writing past the page cache.
+pub(crate) fn written_past_cache(path: &Path, cached: File) -> io::Result<Box<dyn MediumFile>> {
+    Ok(Box::new(DirectFile {
+        direct: open_direct(path)?,
+        cached,
+        buffer: Mutex::default(),
+    }))
 }
 
 fn open_direct(path: &Path) -> io::Result<File> {
@@ -152,59 +135,5 @@ impl MediumFile for DirectFile {
 
     fn map_for_reading(&self) -> Option<ReadMap> {
         ReadMap::new(&self.cached).ok()
-    }
-}
-
-impl Medium for DirectMedium {
-    fn list(&self) -> io::Result<Vec<String>> {
-        self.files.list()
-    }
-
-    fn create(&self, name: &str, len: u64) -> io::Result<Box<dyn MediumFile>> {
-        self.files.create(name, len)?;
-        self.direct(name)
-    }
-
-    fn open(&self, name: &str, access: Access) -> io::Result<Box<dyn MediumFile>> {
-        match access {
-            Access::Read => self.files.open(name, access),
-            Access::Write => self.direct(name),
-        }
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.files.rename(from, to)
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.files.remove(name)
-    }
-
-    fn store(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        self.files.store(name, bytes)
-    }
-
-    fn store_over(&self, from: &str, name: &str, bytes: &[u8]) -> io::Result<()> {
-        self.files.store_over(from, name, bytes)
-    }
-
-    fn link(&self, target: &str, name: &str) -> io::Result<()> {
-        self.files.link(target, name)
-    }
-
-    fn read_link(&self, name: &str) -> io::Result<Option<String>> {
-        self.files.read_link(name)
-    }
-
-    fn sync_dir(&self) -> io::Result<()> {
-        self.files.sync_dir()
-    }
-
-    fn directory(&self, name: &str) -> Box<dyn Medium> {
-        self.files.directory(name)
-    }
-
-    fn make_directory(&self, name: &str) -> io::Result<()> {
-        self.files.make_directory(name)
     }
 }

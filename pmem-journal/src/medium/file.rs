@@ -1,4 +1,4 @@
-//! Ordinary files: pwrite and fdatasync. A full disk is an error here, never a signal, because segments are reserved
+//! A directory of files, written with pwrite and fdatasync unless a mode knows better. A full disk is an error here, never a signal, because segments are reserved
 //! and filled with zeroes before anything is written into them.
 
 use std::fs::{self, File, OpenOptions};
@@ -13,33 +13,28 @@ use super::{Access, Medium, MediumFile, UNFINISHED};
 
 static ZEROES: [u8; 1 << 16] = [0; 1 << 16];
 
-/// A directory on any file system.
+/// Makes, of a file at a path that is open for reading and writing, one that is written in the way of a mode.
+pub(crate) type Writing = Box<dyn Fn(&Path, File) -> io::Result<Box<dyn MediumFile>> + Send + Sync>;
+
+/// A directory on any file system. Reading, names and whole small files are the same in every mode; only how a segment is
+/// written differs.
 pub(crate) struct FileMedium {
     dir: PathBuf,
+    writing: Writing,
 }
 
 impl FileMedium {
+    /// Written through the page cache.
     pub(crate) fn new(dir: &Path) -> FileMedium {
-        FileMedium { dir: dir.to_owned() }
+        FileMedium::written_by(dir, Box::new(|_, file| Ok(Box::new(OrdinaryFile(file)))))
     }
 
-    pub(crate) fn create_file(&self, name: &str, len: u64) -> io::Result<File> {
-        let path = self.dir.join(name);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(&path)?;
-        reserve_and_zero(&file, len).inspect_err(|_| drop(fs::remove_file(&path)))?;
-        Ok(file)
-    }
-
-    pub(crate) fn open_file(&self, name: &str, access: Access) -> io::Result<File> {
-        OpenOptions::new()
-            .read(true)
-            .write(access == Access::Write)
-            .open(self.dir.join(name))
+    /// Written in another way.
+    pub(crate) fn written_by(dir: &Path, writing: Writing) -> FileMedium {
+        FileMedium {
+            dir: dir.to_owned(),
+            writing,
+        }
     }
 }
 
@@ -66,11 +61,25 @@ impl Medium for FileMedium {
     }
 
     fn create(&self, name: &str, len: u64) -> io::Result<Box<dyn MediumFile>> {
-        Ok(Box::new(OrdinaryFile(self.create_file(name, len)?)))
+        let path = self.dir.join(name);
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(&path)?;
+        reserve_and_zero(&file, len).inspect_err(|_| drop(fs::remove_file(&path)))?;
+        (self.writing)(&path, file)
     }
 
     fn open(&self, name: &str, access: Access) -> io::Result<Box<dyn MediumFile>> {
-        Ok(Box::new(OrdinaryFile(self.open_file(name, access)?)))
+        let path = self.dir.join(name);
+        let mut options = OpenOptions::new();
+        options.read(true);
+        match access {
+            Access::Read => Ok(Box::new(OrdinaryFile(options.open(path)?))),
+            Access::Write => (self.writing)(&path, options.write(true).open(&path)?),
+        }
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -143,6 +152,7 @@ impl Medium for FileMedium {
         File::open(&self.dir)?.sync_all()
     }
 
+    /// What is in it is written through the page cache.
     fn directory(&self, name: &str) -> Box<dyn Medium> {
         Box::new(FileMedium::new(&self.dir.join(name)))
     }
@@ -169,6 +179,15 @@ impl MediumFile for OrdinaryFile {
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.0.write_all_at(bytes, offset)
+    }
+
+    fn write_ahead(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.write_at(offset, bytes)?;
+        // Has the kernel begin to write what is dirty there, and drop it only once it is clean. A hint: if it is not
+        // taken, or the writing fails, the sync that follows does it, or says so.
+        let len = std::num::NonZeroU64::new(bytes.len() as u64);
+        let _ = rustix::fs::fadvise(&self.0, offset, len, rustix::fs::Advice::DontNeed);
+        Ok(())
     }
 
     fn commit(&self) -> io::Result<()> {

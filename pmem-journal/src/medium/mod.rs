@@ -77,7 +77,12 @@ pub(crate) trait MediumFile: Send + Sync {
         record.append_to(&mut bytes);
         self.write_at(offset, &bytes)
     }
-    /// Makes this thread's writes durable.
+    /// As [`MediumFile::write_at`], of bytes that a later commit of any thread makes durable: the medium may begin with them
+    /// already.
+    fn write_ahead(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.write_at(offset, bytes)
+    }
+    /// Makes this thread's writes durable, and what was written ahead before.
     fn commit(&self) -> io::Result<()>;
     /// Makes everything in the file durable, whoever wrote it.
     fn sync(&self) -> io::Result<()>;

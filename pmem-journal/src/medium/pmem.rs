@@ -13,95 +13,24 @@ use std::ptr::NonNull;
 
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 
-use super::file::FileMedium;
-use super::{Access, Medium, MediumFile};
+use super::MediumFile;
 use crate::format::Encoded;
 use crate::mode::{Mode, Probe};
 
-/// A directory whose segments are mapped.
-pub(crate) struct PmemMedium {
-    files: FileMedium,
-    mode: Mode,
-}
-
-impl PmemMedium {
-    /// `mode` is one of `Pmem`, `Eadr` (probed before) and `Volatile`.
-    pub(crate) fn new(dir: &Path, mode: Mode) -> PmemMedium {
-        PmemMedium {
-            files: FileMedium::new(dir),
-            mode,
-        }
-    }
-
-    fn map(&self, file: File) -> io::Result<Box<dyn MediumFile>> {
-        let len = file.metadata()?.len();
-        let flags = if self.mode == Mode::Volatile {
-            MapFlags::SHARED
-        } else {
-            MapFlags::SHARED_VALIDATE | MapFlags::SYNC
-        };
-        let mapping = Mapping::new(&file, len, flags)?;
-        mapping.populate();
-        Ok(Box::new(MappedFile {
-            file,
-            mapping,
-            streaming: self.mode != Mode::Eadr,
-        }))
-    }
-}
-
-impl Medium for PmemMedium {
-    fn list(&self) -> io::Result<Vec<String>> {
-        self.files.list()
-    }
-
-    fn create(&self, name: &str, len: u64) -> io::Result<Box<dyn MediumFile>> {
-        self.map(self.files.create_file(name, len)?)
-    }
-
-    fn open(&self, name: &str, access: Access) -> io::Result<Box<dyn MediumFile>> {
-        match access {
-            Access::Read => self.files.open(name, access),
-            Access::Write => self.map(self.files.open_file(name, access)?),
-        }
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.files.rename(from, to)
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.files.remove(name)
-    }
-
-    fn store(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        self.files.store(name, bytes)
-    }
-
-    fn store_over(&self, from: &str, name: &str, bytes: &[u8]) -> io::Result<()> {
-        self.files.store_over(from, name, bytes)
-    }
-
-    fn link(&self, target: &str, name: &str) -> io::Result<()> {
-        self.files.link(target, name)
-    }
-
-    fn read_link(&self, name: &str) -> io::Result<Option<String>> {
-        self.files.read_link(name)
-    }
-
-    fn sync_dir(&self) -> io::Result<()> {
-        self.files.sync_dir()
-    }
-
-    /// Nothing in it is mapped.
-    fn directory(&self, name: &str) -> Box<dyn Medium> {
-        self.files.directory(name)
-    }
-
-    fn make_directory(&self, name: &str) -> io::Result<()> {
-        self.files.make_directory(name)
-    }
+/// The file, all of it mapped for writing. `mode` is one of `Pmem`, `Eadr` (probed before) and `Volatile`.
+pub(crate) fn mapped(file: File, mode: Mode) -> io::Result<Box<dyn MediumFile>> {
+    let flags = if mode == Mode::Volatile {
+        MapFlags::SHARED
+    } else {
+        MapFlags::SHARED_VALIDATE | MapFlags::SYNC
+    };
+    let mapping = Mapping::new(&file, file.metadata()?.len(), flags)?;
+    mapping.populate();
+    Ok(Box::new(MappedFile {
+        file,
+        mapping,
+        streaming: mode != Mode::Eadr,
+    }))
 }
 
 struct Mapping {

@@ -3,10 +3,14 @@
 //! Invariants that make the unsafe blocks sound: only sealed segments are mapped, whose bytes nobody writes again (a
 //! segment is replaced by renaming another over it, never in place); the mapping covers exactly the length that the
 //! file had; a page is made present, by a call that answers with an error and not a signal, before it is lent.
+//!
+//! That call never returns from a page that cannot be read on Linux before 6.9 (631426ba1d45, "make MADV_POPULATE_(READ|WRITE)
+//! handle VM_FAULT_RETRY properly"): there nothing is mapped, and segments are read through a buffer.
 
 use std::fs::File;
 use std::io;
 use std::ptr::NonNull;
+use std::sync::OnceLock;
 
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 
@@ -28,6 +32,11 @@ unsafe impl Sync for ReadMap {}
 
 impl ReadMap {
     pub(crate) fn new(file: &File) -> io::Result<ReadMap> {
+        static SOUND: OnceLock<bool> = OnceLock::new();
+        let kernel = || std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        if !SOUND.get_or_init(|| answers_for_unreadable_pages(&kernel())) {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
         let len = usize::try_from(file.metadata()?.len()).map_err(|_| io::ErrorKind::FileTooLarge)?;
         // SAFETY: a fresh mapping at an address of the kernel's choice touches no memory that Rust knows of.
         let base = unsafe {
@@ -76,5 +85,31 @@ impl Drop for ReadMap {
     fn drop(&mut self) {
         // SAFETY: the range is exactly what `mmap` gave, and no slice of it outlives `self`.
         let _ = unsafe { munmap(self.base.as_ptr().cast(), self.len) };
+    }
+}
+
+/// Whether the kernel of this release (`6.12.9-amd64`) answers when a page cannot be read.
+fn answers_for_unreadable_pages(release: &str) -> bool {
+    let mut numbers = release
+        .split(|c: char| !c.is_ascii_digit())
+        .map(str::parse::<u32>);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= (6, 9),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels_that_would_try_for_ever_are_told_by_their_release() {
+        for sound in ["6.9.0", "6.18.44-fc-v595", "7.0-rc1", "10.1"] {
+            assert!(answers_for_unreadable_pages(sound), "{sound}");
+        }
+        for other in ["6.8.12-generic", "6.1.0-56-amd64", "5.15", "4", "", "six"] {
+            assert!(!answers_for_unreadable_pages(other), "{other}");
+        }
     }
 }
