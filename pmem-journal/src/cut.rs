@@ -138,8 +138,11 @@ pub(crate) fn apply(dir: &Path, aside: &Path, cut: &Cut, later: &[u64]) -> Resul
     }
     let head = cut.header.encode();
     bytes[..head.len()].copy_from_slice(&head);
+    // What is set aside already is older than what an earlier cut left of it.
     match fs::hard_link(&old, aside.join(&name)) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(Error::io("set aside", name)(e)),
+        Err(e) if !matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists) => {
+            return Err(Error::io("set aside", name)(e));
+        }
         _ => {}
     }
     medium

@@ -290,7 +290,10 @@ pub(crate) fn scan_segment(
             Step::Record => {
                 let record = scanner.header();
                 learner.learn(record, scanner.record()).map_err(|cause| {
-                    corrupt(scanner.offset - scanner.record().len() as u64, cause.to_string())
+                    corrupt(
+                        scanner.offset - padded(scanner.record().len()) as u64,
+                        cause.to_string(),
+                    )
                 })?;
                 out.timestamp = out.timestamp.max(record.timestamp);
                 out.report.clean = false;

@@ -13,7 +13,7 @@ use crate::medium::{Access, Medium};
 use crate::reader::Reader;
 use crate::recover::open_segment;
 use crate::scan::{Checks, Scanner, Step};
-use crate::segment::{self, Footer, Header};
+use crate::segment::{self, DATA, Footer, Header};
 use crate::segment_index::Sealed;
 use crate::snapshot;
 use crate::snapshot_format::{self, SnapshotChecks};
@@ -85,6 +85,8 @@ pub fn repair(dir: impl AsRef<Path>, apply: bool) -> Result<Repaired> {
             None => Ok(out.set_aside.insert(cut::make_aside(dir)?).clone()),
         }
     };
+    // Where the last cut was: damage that cutting does not take away is the error it was.
+    let mut last_cut = None;
     // Each footer written again may show the next damage.
     while let Err(e) = verify(&medium, Checks::ALL, &|_| {}) {
         let Error::Corruption {
@@ -121,6 +123,13 @@ pub fn repair(dir: impl AsRef<Path>, apply: bool) -> Result<Repaired> {
             continue;
         }
         let cut = cut_before(&medium, index, offset, &segment, &cause)?;
+        if last_cut.replace((index, cut.offset)) == Some((index, cut.offset)) {
+            return Err(Error::Corruption {
+                segment,
+                offset,
+                cause,
+            });
+        }
         let later: Vec<u64> = segments.into_iter().filter(|other| *other > index).collect();
         let lost_to = later.iter().rev().find_map(|index| {
             let first = open_segment(&medium, *index).ok()?.2.first_position;
@@ -222,24 +231,31 @@ fn lost_footer(medium: &FileMedium, index: u64) -> Result<Option<Footer>> {
 
 /// Where the journal can end so that the damage is not in it.
 fn cut_before(medium: &FileMedium, index: u64, offset: u64, name: &str, cause: &str) -> Result<Cut> {
-    if let Ok((name, file, header)) = open_segment(medium, index) {
-        // A compacted segment is never the last: it goes whole.
-        return if header.compacted {
-            Ok(Cut::at_the_start(header))
-        } else {
-            Cut::within(&*file, &name, header, header.data_end(), u64::MAX)
-        };
-    }
     let before = index.checked_sub(1).map(|before| Sealed::open(medium, before));
-    match before {
-        Some(Ok(Some(before))) => Ok(Cut::at_the_start(Header {
+    let expected = match before {
+        Some(Ok(Some(before))) => Some(Header {
             index,
             base: before.footer.log_end,
             first_position: before.footer.next_position,
             epoch: before.footer.epoch,
             ..before.header
-        })),
-        _ => Err(Error::Corruption {
+        }),
+        _ => None,
+    };
+    let follows = |header: &Header| {
+        expected.is_none_or(|expected| {
+            (header.journal, header.base, header.first_position)
+                == (expected.journal, expected.base, expected.first_position)
+        })
+    };
+    match open_segment(medium, index) {
+        // A compacted segment is never the last: it goes whole.
+        Ok((_, _, header)) if header.compacted && follows(&header) => Ok(Cut::at_the_start(header)),
+        Ok((name, file, header)) if follows(&header) && offset >= DATA => {
+            Cut::within(&*file, &name, header, offset.min(header.data_end()), u64::MAX)
+        }
+        // Its own header says nothing, or what the segment before does not.
+        _ => expected.map(Cut::at_the_start).ok_or_else(|| Error::Corruption {
             segment: name.to_owned(),
             offset,
             cause: format!("{cause} (nothing before it says where the journal could end)"),
