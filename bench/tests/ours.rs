@@ -164,7 +164,11 @@ fn without_arguments_there_are_rows_for_tcp_shm_and_a_journal() {
         );
     }
     // A quarter of a minute where nobody else is; a machine may be busy.
-    assert!(began.elapsed() < Duration::from_secs(240), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(240),
+        "{:?}",
+        began.elapsed()
+    );
 }
 
 #[test]

@@ -1,17 +1,18 @@
 //! A writer killed with SIGKILL at random times, again and again, on one journal: every acknowledged event is there
 //! exactly once, at the position that was acknowledged, and nothing is there that was never sent.
 //!
-//! `JOURNAL_KILL_ROUNDS` sets the number of rounds (default 25). `PMEM_DIR` names a directory on a DAX mount.
+//! `JOURNAL_KILL_ROUNDS` sets the number of rounds (default 25; after 25 a new journal is begun, for each round reads all that
+//! its journal holds). `PMEM_DIR` names a directory on a DAX mount.
 
-use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Write};
+mod acknowledged;
+
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use pmem_journal::{EntityId, Event, Expected, Journal, Mode, Options, Reader};
-
-const THREADS: usize = 3;
+use acknowledged::{Acknowledged, append_until_killed, check};
+use pmem_journal::{Journal, Mode, Options};
 
 fn options(mode: Mode) -> Options {
     // Small segments, so that kills fall into rotations too.
@@ -27,40 +28,36 @@ fn child_appends_until_it_is_killed() {
     let mode: Mode = std::env::var("JOURNAL_KILL_MODE").unwrap().parse().unwrap();
     let round = std::env::var("JOURNAL_KILL_ROUND").unwrap();
     let (journal, _) = Journal::open_with(dir, &options(mode)).unwrap();
-    std::thread::scope(|scope| {
-        for thread in 0..THREADS {
-            let (journal, round) = (&journal, &round);
-            scope.spawn(move || {
-                for n in 0.. {
-                    let sent: Vec<String> = (0..1 + n % 3)
-                        .map(|part| format!("{round}:{thread}:{n}:{part}"))
-                        .collect();
-                    let entity = EntityId(thread as u128);
-                    let batch: Vec<_> = sent
-                        .iter()
-                        .map(|text| Event::new(entity, 1, text.as_bytes()))
-                        .collect();
-                    let done = journal.append(&batch, Expected::Any).unwrap();
-                    let mut out = std::io::stdout().lock();
-                    for (position, text) in (done.first_position..).zip(&sent) {
-                        writeln!(out, "acknowledged {position} {text}").unwrap();
-                    }
-                }
-            });
-        }
-    });
+    append_until_killed(&journal, &round);
 }
+
+/// Kills of one journal.
+const ROUNDS: u64 = 25;
 
 fn kill_and_look(dir: &Path, mode: Mode) {
     let rounds: u64 = std::env::var("JOURNAL_KILL_ROUNDS")
         .ok()
-        .map_or(25, |n| n.parse().unwrap());
-    let mut acknowledged: HashMap<u64, String> = HashMap::new();
+        .map_or(ROUNDS, |n| n.parse().unwrap());
     let mut dice = 0x2545_f491_4f6c_dd1d_u64;
-    for round in 0..rounds {
-        dice ^= dice << 13;
-        dice ^= dice >> 7;
-        dice ^= dice << 17;
+    let (mut acknowledged, mut kept) = (0, 0);
+    for first in (0..rounds).step_by(ROUNDS as usize) {
+        let dir = dir.join(first.to_string());
+        let found = kill_one_journal(&dir, mode, first..(first + ROUNDS).min(rounds), &mut dice);
+        acknowledged += found.0;
+        kept += found.1;
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+    println!("{mode}: {rounds} kills, {acknowledged} events acknowledged, {kept} in the journals");
+}
+
+/// Events acknowledged, and events in the journal in the end.
+fn kill_one_journal(dir: &Path, mode: Mode, rounds: std::ops::Range<u64>, dice: &mut u64) -> (u64, u64) {
+    let mut acknowledged = Acknowledged::new();
+    let count = rounds.end - rounds.start;
+    for round in rounds {
+        *dice ^= *dice << 13;
+        *dice ^= *dice >> 7;
+        *dice ^= *dice << 17;
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args([
                 "--exact",
@@ -78,92 +75,36 @@ fn kill_and_look(dir: &Path, mode: Mode) {
         let (first, heard) = std::sync::mpsc::channel();
         let listener = std::thread::spawn(move || {
             let lines = BufReader::new(out).lines().map_while(Result::ok);
-            let words = |line: String| -> Option<(u64, String)> {
-                let (position, text) = line.split_once("acknowledged ")?.1.split_once(' ')?;
-                Some((position.parse().ok()?, text.to_owned()))
-            };
             let heard = |_: &(u64, String)| {
                 let _ = first.send(());
             };
-            lines.filter_map(words).inspect(heard).collect::<Vec<_>>()
+            lines
+                .filter_map(|line| acknowledged::in_line(&line))
+                .inspect(heard)
+                .collect::<Vec<_>>()
         });
         // One kill in four may fall into the child's start and recovery; a slow machine must get beyond them in the rest.
         if round % 4 != 3 {
             let _ = heard.recv_timeout(Duration::from_secs(20));
         }
-        std::thread::sleep(Duration::from_micros(5_000 + dice % 120_000));
+        std::thread::sleep(Duration::from_micros(5_000 + *dice % 120_000));
         child.kill().unwrap();
         assert!(
             !child.wait().unwrap().success(),
             "round {round}: the child ended before it was killed"
         );
-        for (position, text) in listener.join().unwrap() {
-            // The pipe may end in the middle of a line; such a line was cut, not sent.
-            if text.matches(':').count() == 3 {
-                let before = acknowledged.insert(position, text);
-                assert_eq!(
-                    before, None,
-                    "round {round}: position {position} was acknowledged twice"
-                );
-            }
-        }
+        acknowledged::add(&mut acknowledged, listener.join().unwrap(), round);
         check(dir, &acknowledged, round);
     }
     assert!(
-        acknowledged.len() > rounds as usize,
+        acknowledged.len() > count as usize,
         "{} acknowledged: the test saw nothing",
         acknowledged.len()
     );
     // And by the writer's own eyes.
     let (_, recovery) = Journal::open_with(dir, &options(mode)).unwrap();
     assert!(recovery.events >= acknowledged.len() as u64);
-    println!(
-        "{rounds} kills, {} acknowledged, {} in the journal",
-        acknowledged.len(),
-        recovery.events
-    );
-}
-
-fn check(dir: &Path, acknowledged: &HashMap<u64, String>, round: u64) {
-    let Ok(reader) = Reader::open(dir) else {
-        assert!(acknowledged.is_empty(), "round {round}: the journal is gone");
-        return;
-    };
-    let mut replay = reader.replay(0).unwrap();
-    let mut seen: HashMap<String, u64> = HashMap::new();
-    let mut sequences: HashMap<EntityId, u64> = HashMap::new();
-    let mut next = 0;
-    let mut whole = true;
-    while let Some(event) = replay.next_event().unwrap() {
-        assert_eq!(event.position, next, "round {round}: a gap");
-        next += 1;
-        let sequence = sequences.entry(event.entity).or_default();
-        *sequence += 1;
-        assert_eq!(
-            event.sequence, *sequence,
-            "round {round}: a gap in entity {}",
-            event.entity
-        );
-        let text = String::from_utf8(event.payload.to_vec()).unwrap();
-        if let Some(sent) = acknowledged.get(&event.position) {
-            // The last line before a kill may have lost its end.
-            assert!(
-                text.starts_with(sent),
-                "round {round}: position {} holds {text}, not {sent}",
-                event.position
-            );
-        }
-        let before = seen.insert(text.clone(), event.position);
-        assert_eq!(before, None, "round {round}: {text} is there twice");
-        whole = event.batch_end;
-    }
-    assert!(whole, "round {round}: half a batch");
-    for position in acknowledged.keys() {
-        assert!(
-            *position < next,
-            "round {round}: acknowledged {position} is lost, the journal ends at {next}"
-        );
-    }
+    (acknowledged.len() as u64, recovery.events)
 }
 
 #[test]
