@@ -34,6 +34,9 @@ const RETRY: Duration = Duration::from_millis(1);
 const FEW_PEERS: usize = 8;
 /// Turns without anything after which such a peer counts as quiet.
 const QUIET_TURNS: u32 = 64;
+/// Sleeps of a task of tokio between two questions to the system what ended them, where there are few peers.
+#[cfg(feature = "tokio")]
+const WAKES_PER_QUESTION: u32 = 16;
 /// Passes between two questions to the system whether a quiet peer's link has told of something.
 const PASSES_PER_QUESTION: u32 = 8;
 
@@ -73,6 +76,12 @@ pub(crate) struct Driver {
     accept_due: bool,
     /// The poller has been asked since the last pass.
     asked: bool,
+    /// The poller ended a sleep, and has not been asked what for.
+    #[cfg(feature = "tokio")]
+    unasked: bool,
+    /// Sleeps that the poller ended.
+    #[cfg(feature = "tokio")]
+    wakes: u32,
     peers: Vec<Driven>,
     /// Places of those that are awake.
     awake: Vec<usize>,
@@ -104,6 +113,10 @@ impl Driver {
             listeners,
             accept_due: true,
             asked: false,
+            #[cfg(feature = "tokio")]
+            unasked: false,
+            #[cfg(feature = "tokio")]
+            wakes: 0,
             peers: Vec::new(),
             awake: Vec::new(),
             polling_by_call: 0,
@@ -297,6 +310,10 @@ impl Driver {
             tracing::warn!(%error, "poller");
         }
         self.asked = true;
+        #[cfg(feature = "tokio")]
+        {
+            self.unasked = false;
+        }
         for event in &self.events {
             self.accept_due |= event.token() == LISTENER;
             if let Some(&place) = self.by_token.get(&event.token().0) {
@@ -358,11 +375,24 @@ impl Driver {
         Some(longest)
     }
 
-    /// Takes over what the system has to tell after a sleep outside of [`Driver::sleep`].
+    /// After a sleep outside of [`Driver::sleep`] that the poller ended. Few peers are all polled again, so which of them
+    /// it was about is not worth a system call each time, nor whether it was about a listener.
     #[cfg(feature = "tokio")]
     pub(crate) fn woken(&mut self) {
-        self.ask_for_readiness(Some(Duration::ZERO));
+        self.wakes = self.wakes.wrapping_add(1);
+        self.unasked = self.peers.len() <= FEW_PEERS && !self.wakes.is_multiple_of(WAKES_PER_QUESTION);
+        if !self.unasked {
+            self.ask_for_readiness(Some(Duration::ZERO));
+        }
         self.rise();
+    }
+
+    /// Asks the system what the last sleep ended for, if that has not been done: nothing has arrived.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn ask_if_unasked(&mut self) {
+        if self.unasked {
+            self.ask_for_readiness(Some(Duration::ZERO));
+        }
     }
 
     /// The poller: readable when there is a reason to wake.

@@ -250,6 +250,8 @@ impl NodeBuilder {
             meeting: Mutex::default(),
             guests: Guests::default(),
             driver: Mutex::new(driver),
+            #[cfg(feature = "tokio")]
+            task: OnceLock::new(),
             asleep: sync::atomic::AtomicU64::new(0),
             waker,
             closed: AtomicBool::new(false),
@@ -514,6 +516,9 @@ pub(crate) struct NodeInner {
     /// Peers that dialled and have not finished their handshake.
     pub(crate) guests: Guests,
     pub(crate) driver: Mutex<Driver>,
+    /// The task that drives the node, where one does.
+    #[cfg(feature = "tokio")]
+    pub(crate) task: OnceLock<crate::on_tokio::DrivingTask>,
     /// The driving thread sleeps, or is about to.
     pub(crate) asleep: sync::atomic::AtomicU64,
     waker: Arc<mio::Waker>,
@@ -676,10 +681,14 @@ impl NodeInner {
         self.wake();
     }
 
-    /// Wakes the driving thread if it sleeps.
+    /// Wakes the driving thread or task if it sleeps.
     pub(crate) fn wake(&self) {
         if doze::must_wake(&self.asleep) {
             let _ = self.waker.wake();
+        }
+        #[cfg(feature = "tokio")]
+        if let Some(task) = self.task.get() {
+            task.call();
         }
     }
 
@@ -756,6 +765,7 @@ impl NodeInner {
         }
         let peers = std::mem::take(&mut *lock(&self.peers));
         for peer in peers {
+            peer.push_postponed();
             let mut receive = peer.receive_side();
             peer.end(&mut receive, Ended::Closed);
         }

@@ -164,6 +164,10 @@ pub(crate) struct PeerInner {
     dirty: AtomicBool,
     /// The last push could not finish.
     blocked: AtomicBool,
+    /// A stream has written since something last arrived: see [`PeerInner::flush_soon`].
+    written: AtomicBool,
+    /// It is in the list of the task that drives the node, or is just being put there or taken out.
+    postponed: AtomicBool,
     doorbell: OnceLock<Arc<dyn Doorbell>>,
     /// A thread that is not the driver wants the receive lock.
     wanted: AtomicBool,
@@ -265,6 +269,8 @@ impl PeerInner {
             gate: Mutex::new(Some(link.sender)),
             dirty: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
+            written: AtomicBool::new(false),
+            postponed: AtomicBool::new(false),
             doorbell,
             wanted: AtomicBool::new(false),
             failed: AtomicBool::new(false),

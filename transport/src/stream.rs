@@ -15,6 +15,10 @@
 //! | finished | the reader has taken everything, the end included |
 //! | dropped without an end | the reader gets everything before, then an error: it can't take a part for the whole |
 //!
+//! What is written leaves at once the first time after something has come from the peer, and whenever 32 KiB have been
+//! written. Where a task of tokio drives the node, further small pieces leave together when that task has its next turn: once
+//! the writing task waits for something. Over shared memory there is nothing that would have to leave.
+//!
 //! A dead peer is an error at both halves as soon as its session is over: within [`crate::Timing::silence`] and
 //! [`crate::Timing::resume_window`] together, at once over shared memory. What goes over the session is in
 //! `docs/PROTOCOL.md`, "Streams".

@@ -1,8 +1,8 @@
 //! Sending: whoever commits pushes, unless somebody else is pushing already. Control messages that find no room wait here.
 
 use std::collections::VecDeque;
-use std::sync::MutexGuard;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard};
 
 use super::PeerInner;
 use crate::breakage::{Breakage, is_broken};
@@ -38,6 +38,44 @@ impl PeerInner {
         // Ordered after the commit by the fence in the bell, or by the exchange in `push`.
         if self.ended.get().is_some() {
             self.collect_unacknowledged();
+        }
+    }
+
+    /// As [`PeerInner::flush`], where more is likely to follow at once. The first time after something has arrived from
+    /// the peer it is the same, so that whoever asks and waits waits for nobody else. After that, where a task of tokio
+    /// drives the node, that task pushes when it next has its turn, and takes along what has come by then.
+    #[inline]
+    pub(crate) fn flush_soon(self: &Arc<Self>) {
+        #[cfg(feature = "tokio")]
+        if self.doorbell.get().is_none()
+            && let Some(task) = self.node.task.get()
+            && self.written.swap(true, Ordering::Relaxed)
+            && self.leave_to(task)
+            && self.ended.get().is_none()
+        {
+            return;
+        }
+        self.flush();
+    }
+
+    /// Leaves the pushing to the task that drives the node. False when that has ended.
+    #[cfg(feature = "tokio")]
+    fn leave_to(self: &Arc<Self>, task: &crate::on_tokio::DrivingTask) -> bool {
+        self.dirty.store(true, Ordering::SeqCst);
+        // Already in the task's list: it takes the peer out, then looks whether there is something to push.
+        if self.postponed.swap(true, Ordering::SeqCst) || task.postpone(self.clone()) {
+            return true;
+        }
+        // Whoever found it set in the meantime is served by the push that follows.
+        self.postponed.store(false, Ordering::SeqCst);
+        false
+    }
+
+    /// Pushes what was left to the task that drives the node, if nobody else has.
+    pub(crate) fn push_postponed(&self) {
+        self.postponed.swap(false, Ordering::SeqCst);
+        if self.dirty.load(Ordering::SeqCst) {
+            self.push();
         }
     }
 

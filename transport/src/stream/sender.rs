@@ -1,6 +1,7 @@
 //! The writing half: commits what it is given as far as there is credit, and knows what the reader has taken.
 //!
-//! Invariant: `consumed <= asked <= sent <= consumed + window`, all counts of charged bytes since the stream was opened.
+//! Invariant: `consumed <= asked <= sent <= consumed + window` and `pushed <= sent`, all counts of charged bytes since the
+//! stream was opened.
 
 use std::future::poll_fn;
 use std::io::IoSlice;
@@ -18,6 +19,9 @@ use crate::peer::Peer;
 /// one that waited.
 const LEAST: usize = 4 << 10;
 
+/// With so many bytes written they are pushed at once: the reader need not wait for more.
+const MUCH: u64 = 32 << 10;
+
 /// The half of a stream that writes. Dropped before [`StreamSender::poll_finish`] was begun, it breaks the stream off: the
 /// reader gets what was written, then an error.
 pub struct StreamSender {
@@ -27,6 +31,8 @@ pub struct StreamSender {
     /// Most payload bytes of one message.
     chunk: usize,
     sent: u64,
+    /// Up to where this half has itself pushed when there was much.
+    pushed: u64,
     consumed: u64,
     asked: u64,
     end: End,
@@ -52,6 +58,7 @@ impl StreamSender {
             window: u64::from(window),
             chunk,
             sent: 0,
+            pushed: 0,
             consumed: 0,
             asked: 0,
             end: End::Open,
@@ -110,7 +117,7 @@ impl StreamSender {
                 Poll::Pending => return Poll::Pending,
             }
         }
-        self.route.peer.flush();
+        self.push();
         Poll::Ready(Ok(written))
     }
 
@@ -228,9 +235,14 @@ impl StreamSender {
         }
     }
 
-    /// Pushes what was committed.
-    pub(super) fn push(&self) {
-        self.route.peer.flush();
+    /// Pushes what was committed, or leaves it to whoever drives the node, as long as it is not much.
+    pub(super) fn push(&mut self) {
+        if self.sent - self.pushed < MUCH {
+            self.route.peer.flush_soon();
+        } else {
+            self.pushed = self.sent;
+            self.route.peer.flush();
+        }
     }
 
     /// Commits one message with a payload of `len` bytes, waiting for room in the ring and in the mailbox.
