@@ -204,6 +204,11 @@ impl Route {
         if self.take_credit() {
             return Ok(true);
         }
+        self.without_credit()
+    }
+
+    #[cold]
+    fn without_credit(&self) -> Result<bool, SendError> {
         if self.overflow == Overflow::DropNewest {
             return Ok(false);
         }
@@ -215,16 +220,19 @@ impl Route {
     /// Whether a message of this length may be sent at all.
     #[inline]
     pub(crate) fn check(&self, len: usize) -> Result<(), SendError> {
-        if len > self.max_message as usize {
-            return Err(SendError::TooLarge {
-                len,
-                max: self.max_message as usize,
-            });
-        }
-        if self.closed.load(Ordering::Acquire) {
-            return Err(self.why_closed());
+        if len > self.max_message as usize || self.closed.load(Ordering::Acquire) {
+            return Err(self.why_refused(len));
         }
         Ok(())
+    }
+
+    #[cold]
+    fn why_refused(&self, len: usize) -> SendError {
+        let max = self.max_message as usize;
+        match len > max {
+            true => SendError::TooLarge { len, max },
+            false => self.why_closed(),
+        }
     }
 
     /// Whether a message of this length goes in several chunks.
@@ -234,7 +242,9 @@ impl Route {
     }
 
     /// Takes credit and a slot. `None` when the mailbox's policy drops the message.
-    #[inline]
+    ///
+    /// Always inline: a slot that is handed up through memory costs more than all the rest.
+    #[inline(always)]
     fn claim(&self, len: usize, correlation: Option<u64>) -> Result<Option<Slot<'_>>, SendError> {
         self.check(len)?;
         let large = len > self.longest_ordinary || self.is_behind();
@@ -255,17 +265,20 @@ impl Route {
                 route: self,
                 correlation,
             })),
-            Err(error) => {
-                self.give_credit_back();
-                Err(match error {
-                    ClaimError::Full { .. } => SendError::RingFull,
-                    ClaimError::TooLarge { .. } => SendError::TooLongAtOnce {
-                        len,
-                        max: longest_chunk(self.peer.send.ring(Lane::Large)),
-                    },
-                    ClaimError::Closed => self.why_closed(),
-                })
-            }
+            Err(error) => Err(self.not_claimed(len, &error)),
+        }
+    }
+
+    #[cold]
+    fn not_claimed(&self, len: usize, error: &ClaimError) -> SendError {
+        self.give_credit_back();
+        match error {
+            ClaimError::Full { .. } => SendError::RingFull,
+            ClaimError::TooLarge { .. } => SendError::TooLongAtOnce {
+                len,
+                max: longest_chunk(self.peer.send.ring(Lane::Large)),
+            },
+            ClaimError::Closed => self.why_closed(),
         }
     }
 

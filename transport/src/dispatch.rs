@@ -173,31 +173,46 @@ fn hand_out_chunk(
     Ok(Some(size))
 }
 
+#[inline]
 fn known(ports: &[Arc<Port>], handle: u16) -> Result<&Arc<Port>, String> {
     ports
         .get(usize::from(handle))
-        .ok_or_else(|| format!("message for handle {handle}, which was never given out"))
+        .ok_or_else(|| never_given_out(handle))
+}
+
+#[cold]
+fn never_given_out(handle: u16) -> String {
+    format!("message for handle {handle}, which was never given out")
 }
 
 /// Finds the mailbox of a message of `len` bytes and counts it against the sender's credit.
-#[inline]
+#[inline(always)]
 fn admit(ports: &[Arc<Port>], handle: u16, len: usize) -> Result<&Arc<Port>, String> {
     let port = known(ports, handle)?;
-    let max = port.mailbox.options.max_message as usize;
-    if len > max {
-        return Err(format!(
-            "message of {len} bytes for mailbox {:?}, which takes {max}",
-            port.mailbox.name
-        ));
+    if len > port.mailbox.options.max_message as usize {
+        return Err(too_long(port, len));
     }
     if !port.receive() {
-        return Err(format!(
-            "message for mailbox {:?} beyond its credit of {}",
-            port.mailbox.name,
-            port.granted()
-        ));
+        return Err(beyond_credit(port));
     }
     Ok(port)
+}
+
+#[cold]
+fn too_long(port: &Port, len: usize) -> String {
+    format!(
+        "message of {len} bytes for mailbox {:?}, which takes {}",
+        port.mailbox.name, port.mailbox.options.max_message
+    )
+}
+
+#[cold]
+fn beyond_credit(port: &Port) -> String {
+    format!(
+        "message for mailbox {:?} beyond its credit of {}",
+        port.mailbox.name,
+        port.granted()
+    )
 }
 
 /// A message that has arrived whole.
@@ -240,7 +255,7 @@ impl Arrived {
 }
 
 /// Hands a message to its mailbox. False when the mailbox does not take it.
-#[inline]
+#[inline(always)]
 fn hand_over(
     peer: &Arc<PeerInner>,
     port: &Arc<Port>,

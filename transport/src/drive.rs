@@ -21,8 +21,10 @@ const WAKER: Token = Token(0);
 const LISTENER: Token = Token(1);
 const FIRST_PEER: usize = 2;
 
-/// Passes between two looks at the clock and at the listeners, while the driver does not sleep.
+/// Passes between two looks at the clock, while the driver does not sleep.
 const PASSES_PER_LOOK: u32 = 64;
+/// How often it looks at the listeners then, each of which costs a system call.
+const ACCEPT_EVERY: Duration = Duration::from_millis(1);
 /// With more links than this that poll by system call, the driver asks the system which of them are ready.
 const POLLED_DIRECTLY: usize = 2;
 /// The deadlines of all peers are looked at together, at most so often while a heartbeat is due once.
@@ -94,6 +96,7 @@ pub(crate) struct Driver {
     version: u64,
     passes: u32,
     next_tick: Time,
+    next_accept: Time,
 }
 
 impl Driver {
@@ -126,6 +129,7 @@ impl Driver {
             version: 0,
             passes: 0,
             next_tick: Time::ZERO,
+            next_accept: Time::ZERO,
         };
         Ok((driver, waker))
     }
@@ -150,8 +154,12 @@ impl Driver {
         }
         self.passes = self.passes.wrapping_add(1);
         if self.passes.is_multiple_of(PASSES_PER_LOOK) {
-            self.accept_due = true;
-            self.look_around(node, direct);
+            let now = node.now();
+            if now >= self.next_accept {
+                self.next_accept = now + ACCEPT_EVERY;
+                self.accept_due = true;
+            }
+            self.look_around(node, now, direct);
         }
         let many_calls = self.polling_by_call > POLLED_DIRECTLY;
         let asked = std::mem::take(&mut self.asked);
@@ -186,12 +194,12 @@ impl Driver {
         self.accept_due = true;
         // Simulated links have no descriptors: nothing would wake a quiet peer.
         self.wake_everybody();
-        self.look_around(node, &mut None);
+        self.look_around(node, node.now(), &mut None);
         self.pass(node, &mut None);
     }
 
-    /// Accepts, and keeps the deadlines.
-    fn look_around(&mut self, node: &NodeInner, direct: &mut Option<Direct<'_>>) {
+    /// Accepts where it is due, and keeps the deadlines.
+    fn look_around(&mut self, node: &NodeInner, now: Time, direct: &mut Option<Direct<'_>>) {
         let due = std::mem::take(&mut self.accept_due);
         for (scheme, listener) in self.listeners.iter_mut().filter(|_| due) {
             loop {
@@ -209,7 +217,6 @@ impl Driver {
                 }
             }
         }
-        let now = node.now();
         node.questions.expire(now);
         if now >= self.next_tick {
             let heartbeat = node.timing().heartbeat;
@@ -346,7 +353,7 @@ impl Driver {
 
     /// Looks around once more and arms every link. For how long it may sleep then; `None` where it may not.
     pub(crate) fn prepare_to_sleep(&mut self, node: &NodeInner) -> Option<Duration> {
-        self.look_around(node, &mut None);
+        self.look_around(node, node.now(), &mut None);
         if self.version != node.peers_version.load(Ordering::Acquire)
             || node.closed.load(Ordering::Acquire)
             || self.unregistered

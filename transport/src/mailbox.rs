@@ -178,6 +178,7 @@ impl Port {
     }
 
     /// Counts a message that has come in. False when the sender had no credit for it.
+    #[inline]
     pub(crate) fn receive(&self) -> bool {
         // Written by the driving thread alone.
         let received = self.received.load(Ordering::Relaxed) + 1;
@@ -191,6 +192,7 @@ impl Port {
     }
 
     /// Counts a message that was taken, and grants further credit when a quarter of it has been used.
+    #[inline]
     pub(crate) fn take(&self) {
         // Written by the mailbox's only consumer.
         let taken = self.taken.load(Ordering::Relaxed) + 1;
@@ -222,13 +224,18 @@ impl Port {
             return;
         }
         if granted != u64::MAX && limit >= granted + (window / 4).max(1) {
-            self.granted.fetch_max(limit, Ordering::AcqRel);
-            if let Some(peer) = self.peer.upgrade() {
-                peer.send_control(&Control::Credit {
-                    handle: self.handle,
-                    limit,
-                });
-            }
+            self.tell_grant(limit);
+        }
+    }
+
+    #[cold]
+    fn tell_grant(&self, limit: u64) {
+        self.granted.fetch_max(limit, Ordering::AcqRel);
+        if let Some(peer) = self.peer.upgrade() {
+            peer.send_control(&Control::Credit {
+                handle: self.handle,
+                limit,
+            });
         }
     }
 }

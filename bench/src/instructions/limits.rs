@@ -9,10 +9,10 @@ pub(super) const LIMITS: &[(Way, Part, f64)] = &[
     (Way::Ring, Part::Look, 6.0),
     (Way::Shm, Part::Send, 312.0),
     (Way::Shm, Part::Batch, 259.0),
-    (Way::Shm, Part::Receive, 384.0),
+    (Way::Shm, Part::Receive, 300.0),
     (Way::Shm, Part::Look, 387.0),
     (Way::Tcp, Part::Send, 1139.0),
     (Way::Tcp, Part::Batch, 296.0),
-    (Way::Tcp, Part::Receive, 460.0),
+    (Way::Tcp, Part::Receive, 400.0),
     (Way::Tcp, Part::Look, 356.0),
 ];

@@ -21,7 +21,7 @@ pub enum Arrival {
     Checked,
     /// As [`Arrival::Counted`], in a ring that is kept zero: bytes that are not zero beyond what has arrived are a sign
     /// that it is worth asking the link, [`ReceiveRing::stirs`]. How the large lane of a link arrives whose other
-    /// lanes are [`Arrival::Checked`].
+    /// lanes are [`Arrival::Checked`], and every lane where the link itself is so.
     Noticed,
 }
 
@@ -135,6 +135,11 @@ impl ReceiveRing {
         (position & (self.capacity - 1)) as usize
     }
 
+    /// How the link lets it know what has arrived.
+    pub fn arrival(&self) -> Arrival {
+        self.arrival
+    }
+
     /// Where a counting link writes what it receives next: the longest piece that does not wrap and that the
     /// sender has credit for.
     pub fn writable(&mut self) -> &mut [u8] {
@@ -190,7 +195,7 @@ impl ReceiveRing {
     ///
     /// # Errors
     /// [`FrameError`] when the bytes are not what any correct peer sends: close the session.
-    #[inline]
+    #[inline(always)]
     pub fn peek(&self) -> Result<Option<Frame<'_>>, FrameError> {
         let position = self.consumed;
         let offset = self.offset(position);
@@ -257,14 +262,14 @@ impl ReceiveRing {
     /// Consumes the frame that [`ReceiveRing::peek`] showed, of `size` bytes in the ring.
     ///
     /// # Panics
-    /// When `size` is longer than the ring.
+    /// When such a frame would wrap.
     #[inline]
     pub fn consume(&mut self, size: usize) {
         let next = self.consumed + size as u64;
         match self.arrival {
             Arrival::Counted => {}
             Arrival::Published => self.give_up(size),
-            Arrival::Checked | Arrival::Noticed => zero(&self.memory, self.consumed, next),
+            Arrival::Checked | Arrival::Noticed => self.zero_frame(0, size),
         }
         self.consumed = next;
         self.arrived = self.arrived.max(next);
@@ -277,8 +282,18 @@ impl ReceiveRing {
         let word = self.memory.word(self.offset(self.consumed));
         word.store(frame::as_padding(word.load(Ordering::Relaxed)), Ordering::Relaxed);
         fence(Ordering::Release);
-        zero(&self.memory, self.consumed + 8, self.consumed + size as u64);
+        self.zero_frame(8, size);
         word.store(0, Ordering::Release);
+    }
+
+    /// Zeroes the frame that is read next, of `size` bytes, from its byte `from` on.
+    #[inline]
+    fn zero_frame(&self, from: usize, size: usize) {
+        let offset = self.offset(self.consumed);
+        // Frames do not wrap.
+        assert!(from <= size && size <= self.memory.len() - offset);
+        // SAFETY: inside the memory, as just checked. Nobody else accesses a frame that was found and not acknowledged.
+        unsafe { self.memory.zero(offset + from, size - from) };
     }
 }
 

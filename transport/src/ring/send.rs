@@ -402,6 +402,7 @@ fn may_end_a_frame(position: Position) -> bool {
 }
 
 /// Zeroes ring bytes from `from` to `to`. They must belong to the caller: consumed, and not yet free to claim.
+#[inline]
 pub(super) fn zero(memory: &RingMemory, from: Position, to: Position) {
     let capacity = memory.len();
     let len = (to - from) as usize;
