@@ -13,5 +13,5 @@ mod link;
 mod rdma;
 mod shm;
 
-pub use rdma::{Rdma, RdmaOptions};
+pub use rdma::{Rdma, RdmaOptions, SmallFrames};
 pub use shm::Shm;

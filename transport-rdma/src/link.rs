@@ -8,7 +8,7 @@ use std::os::fd::BorrowedFd;
 
 use transport::lane::{LANES, Lane};
 use transport::link::{LinkError, LinkReceiver, LinkSender, Push, ReceiveLanes, SendLanes};
-use transport::ring::{Position, ReceiveRing, SendRing};
+use transport::ring::{Arrival, Position, ReceiveRing, SendRing};
 
 use crate::fabric::{Inbound, Outbound, Request};
 use crate::limits::{BATCH, LARGE_SPAN, PIECES, SPAN};
@@ -172,20 +172,26 @@ impl<F: Inbound> LinkReceiver for Receiver<F> {
             }
         }
         alive?;
-        let large = lanes.ring(Lane::Large);
-        let arrived = self.fabric.arrived(large)?;
-        if arrived != large.arrived() {
-            let room = large.capacity() - (large.arrived() - large.consumed());
-            let more = arrived.wrapping_sub(large.arrived());
-            if more > room {
-                return Err(LinkError::Protocol(format!(
-                    "{more} bytes have arrived in the large lane, whose ring has room for {room}"
-                )));
+        for lane in Lane::ALL.into_iter().filter(|_| F::NOTICES) {
+            let ring = lanes.ring(lane);
+            // Frames that show themselves need no notice, and what a peer says of them changes nothing.
+            if ring.arrival() != Arrival::Noticed {
+                continue;
             }
-            large.advance(more as usize);
+            let arrived = self.fabric.arrived(lane, ring)?;
+            if arrived != ring.arrived() {
+                let room = ring.capacity() - (ring.arrived() - ring.consumed());
+                let more = arrived.wrapping_sub(ring.arrived());
+                if more > room {
+                    return Err(LinkError::Protocol(format!(
+                        "{more} bytes have arrived in the {lane:?} lane, whose ring has room for {room}"
+                    )));
+                }
+                ring.advance(more as usize);
+            }
+            // A frame of which a part is there: the rest is under way, and not worth falling asleep for.
+            changed |= ring.stirs();
         }
-        // A large frame of which a part is there: the rest is under way, and not worth falling asleep for.
-        changed |= large.stirs();
         Ok(changed || !lanes.rings.iter().all(ReceiveRing::is_empty))
     }
 

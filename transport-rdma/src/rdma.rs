@@ -21,6 +21,18 @@ pub use with_verbs::Rdma;
 
 pub(crate) const SCHEME: &str = "rdma";
 
+/// How this side wants to learn that small frames have arrived; both are right on every device. Those of the large lane
+/// are always announced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SmallFrames {
+    /// It polls memory, and a frame proves itself by its checksum: the shortest way.
+    #[default]
+    Polled,
+    /// Each write of the peer carries immediate data, whose completion proves that the bytes are in place: a receive work
+    /// request and a completion more for each write.
+    Announced,
+}
+
 /// Which device, port and address of it to use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RdmaOptions {
@@ -32,6 +44,8 @@ pub struct RdmaOptions {
     pub gid_index: Option<u8>,
     /// Work requests that a connection may have under way, at least 1. `None`: 256. The device's limit comes first.
     pub send_depth: Option<u32>,
+    /// How the peer's small frames are seen. Each side chooses for itself.
+    pub small_frames: SmallFrames,
 }
 
 impl Default for RdmaOptions {
@@ -43,6 +57,7 @@ impl Default for RdmaOptions {
             port: None,
             gid_index: set("SOFT_ROCE_GID_INDEX").and_then(|index| index.parse().ok()),
             send_depth: None,
+            small_frames: SmallFrames::default(),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use transport::lane::Lane;
 use transport::link::{LinkError, Push, Transport, TransportError};
-use transport_rdma::{Rdma, RdmaOptions};
+use transport_rdma::{Rdma, RdmaOptions, SmallFrames};
 
 mod ends;
 
@@ -18,6 +18,15 @@ const ADDRESS: &str = "127.0.0.1:0";
 
 fn rdma() -> Rdma {
     Rdma::new(RdmaOptions::default()).unwrap()
+}
+
+/// Learns of small frames by completions.
+fn announced() -> Rdma {
+    Rdma::new(RdmaOptions {
+        small_frames: SmallFrames::Announced,
+        ..RdmaOptions::default()
+    })
+    .unwrap()
 }
 
 /// A send queue that a single look over the lanes overfills.
@@ -52,6 +61,25 @@ fn an_unknown_device_is_unavailable_and_says_what_there_is() {
 fn bytes_appear_at_the_same_positions_over_many_laps() {
     println!("{}", rdma().device());
     cases::bytes_appear_at_the_same_positions_over_many_laps(&rdma(), ADDRESS, 20);
+}
+
+#[test]
+#[ignore = "needs an RDMA device: SOFT_ROCE_DEVICE"]
+fn announced_bytes_appear_at_the_same_positions_over_many_laps() {
+    cases::bytes_appear_at_the_same_positions_over_many_laps(&announced(), ADDRESS, 20);
+}
+
+#[test]
+#[ignore = "needs an RDMA device: SOFT_ROCE_DEVICE"]
+fn a_sleeping_pair_that_learns_by_completions_loses_no_wake_up() {
+    cases::a_sleeping_pair_loses_no_wake_up(&announced(), ADDRESS, "other_end_answers_announced", 1_000);
+}
+
+#[test]
+fn other_end_answers_announced() {
+    if let Some(mut end) = cases::other_end(|| Box::new(announced())) {
+        cases::answer(&mut end, 1_000, false);
+    }
 }
 
 #[test]

@@ -50,13 +50,16 @@ pub(crate) trait Outbound: Send {
 
 /// The half that receives.
 pub(crate) trait Inbound: Send {
+    /// Whether some lanes are noticed: false where bytes show themselves.
+    const NOTICES: bool;
+
     /// How far the peer says it has consumed a lane's send ring, or `known` where it says nothing else. Reads memory
     /// alone. Not to be believed.
     fn credit(&self, lane: Lane, known: Position) -> Position;
 
-    /// How far the large lane has arrived, where the device tells and `ring` does not know yet; otherwise what the ring
-    /// knows. Not to be believed.
-    fn arrived(&mut self, ring: &ReceiveRing) -> Result<Position, LinkError> {
+    /// How far a lane that is noticed has arrived, where the device tells and `ring` does not know yet; otherwise what the
+    /// ring knows. Not to be believed.
+    fn arrived(&mut self, _lane: Lane, ring: &ReceiveRing) -> Result<Position, LinkError> {
         Ok(ring.arrived())
     }
 

@@ -178,6 +178,8 @@ impl ShmInbound {
 }
 
 impl Inbound for ShmInbound {
+    const NOTICES: bool = false;
+
     #[inline]
     fn credit(&self, lane: Lane, _: Position) -> Position {
         self.cells[lane.index()].word(0).load(Ordering::Acquire)

@@ -1,9 +1,9 @@
 //! RDMA writes on a reliable connection, through libibverbs: hardware NICs and the kernel's soft-RoCE.
 //!
-//! Small frames are found by polling memory. No order is taken for granted, neither of the bytes within a write nor of
-//! writes: frames carry checksums, and so, in their way, do the cells. Writes of the large lane, where a checksum would
-//! cost more, carry a [`notice`]. A completion at the sender's side proves
-//! nothing about what the peer's CPU sees and is used for room in the send queue alone.
+//! Small frames are found by polling memory, unless the receiver asked for notices of them too. No order is taken for
+//! granted, neither of the bytes within a write nor of writes: frames carry checksums, and so, in their way, do the
+//! cells. Writes of the large lane, where a checksum would cost more, carry a [`notice`]. A completion at the sender's
+//! side proves nothing about what the peer's CPU sees and is used for room in the send queue alone.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -13,7 +13,7 @@ use std::time::Duration;
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
 };
-use transport::lane::Lane;
+use transport::lane::{LANES, Lane};
 use transport::link::LinkError;
 use transport::ring::{Position, ReceiveRing};
 
@@ -77,8 +77,8 @@ pub(crate) struct VerbsInbound {
     timer: OwnedFd,
     armed: bool,
     polls: u32,
-    /// The last notice of how far the large lane has arrived, until the ring knows.
-    notice: Option<Notice>,
+    /// The last notice of how far each lane has arrived, until its ring knows.
+    notices: [Option<Notice>; LANES],
 }
 
 impl VerbsInbound {
@@ -100,7 +100,7 @@ impl VerbsInbound {
             timer,
             armed: false,
             polls: 0,
-            notice: None,
+            notices: [None; LANES],
         })
     }
 
@@ -126,17 +126,26 @@ impl VerbsInbound {
         let VerbsInbound {
             receives,
             notify,
-            notice,
+            notices,
             ..
         } = self;
         let mut any = false;
+        let mut strange = None;
         receives.poll(|immediate| {
             any = true;
             match Notice::read(immediate) {
-                Some(told) => *notice = Some(told),
+                Some((lane, told)) => match notices.get_mut(lane) {
+                    Some(notice) => *notice = Some(told),
+                    None => strange = Some(lane),
+                },
                 None => notify.woken(immediate),
             }
         })?;
+        if let Some(lane) = strange {
+            return Err(LinkError::Protocol(format!(
+                "a notice for lane {lane}, and there are {LANES}"
+            )));
+        }
         Ok(any)
     }
 
@@ -209,18 +218,21 @@ impl VerbsInbound {
 }
 
 impl Inbound for VerbsInbound {
+    const NOTICES: bool = true;
+
     #[inline]
     fn credit(&self, lane: Lane, known: Position) -> Position {
         self.connection.credit(lane, known).unwrap_or(known)
     }
 
     #[inline]
-    fn arrived(&mut self, ring: &ReceiveRing) -> Result<Position, LinkError> {
+    fn arrived(&mut self, lane: Lane, ring: &ReceiveRing) -> Result<Position, LinkError> {
         if ring.stirs() {
             self.take_immediates()?;
         }
         let known = ring.arrived();
-        Ok(self.notice.take().map_or(known, |notice| notice.position(known)))
+        let notice = self.notices[lane.index()].take();
+        Ok(notice.map_or(known, |notice| notice.position(known)))
     }
 
     fn tend(&mut self) -> Result<(), LinkError> {

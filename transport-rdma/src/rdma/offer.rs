@@ -3,6 +3,8 @@
 use transport::lane::{LANES, Lane, LaneSizes};
 use transport::link::LinkError;
 
+use super::SmallFrames;
+
 /// Byte ranges of an offer.
 mod field {
     use std::ops::Range;
@@ -13,6 +15,8 @@ mod field {
     pub(super) const LID: Range<usize> = 2..4;
     pub(super) const QUEUE_PAIR: Range<usize> = 4..8;
     pub(super) const PACKET_NUMBER: Range<usize> = 8..12;
+    /// How small frames are to be written: 0 plainly, 1 with a notice each.
+    pub(super) const SMALL_FRAMES: usize = 12;
     pub(super) const GID: Range<usize> = 16..32;
     /// The cell page, then the rings by lane: address (8), rkey (4), bytes (4).
     pub(super) const REGIONS: usize = 32;
@@ -40,6 +44,8 @@ pub(crate) struct Offer {
     pub(crate) lid: u16,
     pub(crate) queue_pair: u32,
     pub(crate) packet_number: u32,
+    /// How it wants to learn of small frames.
+    pub(crate) small_frames: SmallFrames,
     pub(crate) gid: [u8; 16],
     pub(crate) cells: RemoteRegion,
     pub(crate) rings: [RemoteRegion; LANES],
@@ -53,6 +59,10 @@ impl Offer {
         bytes[field::LID].copy_from_slice(&self.lid.to_le_bytes());
         bytes[field::QUEUE_PAIR].copy_from_slice(&self.queue_pair.to_le_bytes());
         bytes[field::PACKET_NUMBER].copy_from_slice(&self.packet_number.to_le_bytes());
+        bytes[field::SMALL_FRAMES] = match self.small_frames {
+            SmallFrames::Polled => 0,
+            SmallFrames::Announced => 1,
+        };
         bytes[field::GID].copy_from_slice(&self.gid);
         let regions = std::iter::once(&self.cells).chain(&self.rings);
         for (region, bytes) in regions.zip(bytes[field::REGIONS..].chunks_exact_mut(field::REGION)) {
@@ -87,6 +97,11 @@ impl Offer {
                 len: number(at + 12),
             }
         };
+        let small_frames = match bytes[field::SMALL_FRAMES] {
+            0 => SmallFrames::Polled,
+            1 => SmallFrames::Announced,
+            other => return protocol(format!("wants small frames in way {other}, known are 0 and 1")),
+        };
         let mut gid = [0; 16];
         gid.copy_from_slice(&bytes[field::GID]);
         let offer = Offer {
@@ -94,6 +109,7 @@ impl Offer {
             lid: u16::from_le_bytes([bytes[field::LID.start], bytes[field::LID.start + 1]]),
             queue_pair: number(field::QUEUE_PAIR.start),
             packet_number: number(field::PACKET_NUMBER.start),
+            small_frames,
             gid,
             cells: region(0),
             rings: std::array::from_fn(|lane| region(1 + lane)),
@@ -150,6 +166,7 @@ mod tests {
             lid: 0x1234,
             queue_pair: 0x11,
             packet_number: 0xfe_dcba,
+            small_frames: SmallFrames::Announced,
             gid: std::array::from_fn(|n| n as u8),
             cells: region(0),
             rings: [region(1), region(2), region(3)],
@@ -166,8 +183,8 @@ mod tests {
         let bytes = example().encode();
         assert_eq!(bytes.len(), 96);
         assert_eq!(
-            bytes[..12],
-            [1, 5, 0x34, 0x12, 0x11, 0, 0, 0, 0xba, 0xdc, 0xfe, 0]
+            bytes[..16],
+            [1, 5, 0x34, 0x12, 0x11, 0, 0, 0, 0xba, 0xdc, 0xfe, 0, 1, 0, 0, 0]
         );
         assert_eq!(bytes[16..20], [0, 1, 2, 3]);
         assert_eq!(
@@ -189,7 +206,7 @@ mod tests {
             bytes[at] = value;
             Offer::decode(&bytes)
         };
-        for (at, value) in [(0, 2), (1, 0), (1, 6), (7, 1), (11, 1)] {
+        for (at, value) in [(0, 2), (1, 0), (1, 6), (7, 1), (11, 1), (12, 2)] {
             assert!(broken(at, value).is_err(), "byte {at} = {value}");
         }
         let mut wraps = example();

@@ -13,6 +13,7 @@ use transport::link::{
 };
 use transport::ring::{Arrival, Position};
 
+use super::SmallFrames;
 use super::anchor::{Anchor, socket_error};
 use super::offer::Offer;
 use crate::fabric::verbs::connection::{CELL_PAGE, Prepared};
@@ -171,6 +172,10 @@ impl Wire for RdmaWire {
             large: len(Lane::Large),
         };
         offer.check_sizes(&sizes, CELL_PAGE)?;
+        let arrival = match self.device.small_frames {
+            SmallFrames::Polled => Arrival::Checked,
+            SmallFrames::Announced => Arrival::Noticed,
+        };
         let (connection, receives) = prepared.connect(&memory.send, offer)?;
         let anchor = Arc::new(Anchor::new(self.stream)?);
         let description = format!("RDMA with {} on {}", self.peer, connection.description());
@@ -179,7 +184,7 @@ impl Wire for RdmaWire {
         Ok(Link {
             sender: Box::new(Sender::new(outbound, from)),
             receiver: Box::new(Receiver::new(inbound)),
-            arrival: Arrival::Checked,
+            arrival,
             doorbell: None,
             description,
         })

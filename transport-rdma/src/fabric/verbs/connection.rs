@@ -27,6 +27,7 @@ use super::notice::Notice;
 use super::region::{Access, Region};
 use crate::fabric::{Request, cell};
 use crate::limits::{self, CELL};
+use crate::rdma::SmallFrames;
 use crate::rdma::offer::Offer;
 
 /// Cells of a page: the peer's acknowledgements by lane, then its wish to be woken.
@@ -146,6 +147,7 @@ impl Prepared {
             lid: self.device.lid,
             queue_pair: self.queue_pair.qp_number(),
             packet_number: self.packet_number,
+            small_frames: self.device.small_frames,
             gid: self.device.gid.raw,
             cells: self.cells.remote(),
             rings: std::array::from_fn(|lane| self.receive[lane].remote()),
@@ -233,13 +235,18 @@ impl Prepared {
             }),
             blocked: AtomicBool::new(false),
             description: format!(
-                "{} port {} GID {} ({}), MTU {}, {max_inline} bytes inline, {depth} work requests; frames are seen by \
-                 polling memory and prove themselves by their checksums, those of the large lane by completions",
+                "{} port {} GID {} ({}), MTU {}, {max_inline} bytes inline, {depth} work requests; {}",
                 device.name,
                 device.port,
                 device.gid_index,
                 device.gid,
                 128u32 << mtu as u32,
+                match device.small_frames {
+                    SmallFrames::Polled =>
+                        "frames are seen by polling memory and prove themselves by their checksums, those of the large \
+                         lane by completions",
+                    SmallFrames::Announced => "frames are seen by completions",
+                },
             ),
             _receive: receive,
             cells,
@@ -330,16 +337,26 @@ pub(crate) enum Write {
 }
 
 impl Write {
-    /// What a write of the large lane tells the peer.
-    fn notice(&self) -> Option<Notice> {
+    /// The immediate data with which it tells the peer where it ends, where the peer learns of it in that way.
+    fn notice(&self, small_frames: SmallFrames) -> Option<u32> {
         match *self {
-            Write::Link(Request::Write {
-                lane: Lane::Large,
-                end,
-                ..
-            }) => Some(Notice::of(end)),
+            Write::Link(Request::Write { lane, end, .. })
+                if lane == Lane::Large || small_frames == SmallFrames::Announced =>
+            {
+                Some(Notice::of(end).immediate(lane))
+            }
             _ => None,
         }
+    }
+
+    fn is_large(&self) -> bool {
+        matches!(
+            self,
+            Write::Link(Request::Write {
+                lane: Lane::Large,
+                ..
+            })
+        )
     }
 }
 
@@ -367,7 +384,7 @@ pub(crate) struct SendQueue {
 
 impl SendQueue {
     /// Posts the first of `writes`, as many as there is room for, as one list; says how many. The last one carries a
-    /// wake-up when the peer wants that; those of the large lane carry notices, which wake as well.
+    /// wake-up when the peer wants that; those that the peer learns of by notices carry them, which wake as well.
     pub(crate) fn post(
         &mut self,
         writes: impl ExactSizeIterator<Item = Write> + Clone,
@@ -384,7 +401,7 @@ impl SendQueue {
         let mut large = writes
             .clone()
             .enumerate()
-            .filter(|(_, write)| write.notice().is_some())
+            .filter(|(_, write)| write.is_large())
             .map(|(index, _)| index as u64);
         let taken = wanted.min(room).min(large.nth(large_room).unwrap_or(wanted));
         if taken == 0 {
@@ -400,24 +417,20 @@ impl SendQueue {
         for (index, write) in writes.take(taken as usize).enumerate() {
             let id = self.posted + index as u64 + 1;
             let mut flags = WorkRequestFlags::none();
-            let notice = write.notice();
-            if id >= signalled + self.signal_every || id == full_at || notice.is_some() {
+            let notice = write.notice(self.peer.small_frames);
+            if id >= signalled + self.signal_every || id == full_at || write.is_large() {
                 flags |= WorkRequestFlags::Signaled;
                 signalled = id;
             }
             let is_last = index as u64 + 1 == taken;
-            if notice.is_some() {
+            if write.is_large() {
                 self.large.push_back(id);
-                if is_last && wish.is_some() {
-                    // The completion wakes the peer, but does not tell it that its wish is known.
-                    obeyed = self.obeyed;
-                }
             }
-            let immediate = match notice {
-                Some(notice) => Some(notice.immediate()),
-                None => wish.filter(|_| is_last),
-            };
-            let immediate = immediate.map(u32::to_be);
+            if notice.is_some() && is_last && wish.is_some() {
+                // The completion wakes the peer, but does not tell it that its wish is known.
+                obeyed = self.obeyed;
+            }
+            let immediate = notice.or(wish.filter(|_| is_last)).map(u32::to_be);
             match write {
                 Write::Link(Request::Write {
                     lane, offset, len, ..

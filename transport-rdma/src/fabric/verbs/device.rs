@@ -9,7 +9,7 @@ use sideway::ibverbs::device_context::{DeviceContext, LinkLayer, Mtu, PortState}
 use transport::link::TransportError;
 
 use crate::limits::verbs::SEND_DEPTH;
-use crate::rdma::{RdmaOptions, SCHEME};
+use crate::rdma::{RdmaOptions, SCHEME, SmallFrames};
 
 /// An open device with an active port.
 pub(crate) struct Device {
@@ -24,6 +24,7 @@ pub(crate) struct Device {
     pub(crate) routed: bool,
     pub(crate) max_work_requests: u32,
     pub(crate) send_depth: u32,
+    pub(crate) small_frames: SmallFrames,
 }
 
 fn unavailable(missing: String) -> TransportError {
@@ -128,6 +129,7 @@ fn open_named(list: &DeviceList, index: usize, name: &str, options: &RdmaOptions
             routed,
             max_work_requests,
             send_depth,
+            small_frames: options.small_frames,
             context,
         });
     }
