@@ -1,9 +1,12 @@
 //! The command line.
 
+mod messages;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+pub(crate) use messages::{Latency, Messages, SmallFrames, Throughput};
 use serde::{Deserialize, Serialize};
 
 use crate::floor::journal::{Mode, Shape};
@@ -38,9 +41,9 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// How long a message is on its way: half of a round trip between two processes
-    Latency(Messages),
+    Latency(Latency),
     /// How many messages go one way between two processes
-    Throughput(Messages),
+    Throughput(Throughput),
     /// How fast events become durable
     Journal(Journal),
     /// The whole job: commands through mailboxes to event-sourced accounts in another process
@@ -96,7 +99,6 @@ pub(crate) enum Command {
     },
 }
 
-/// The floors, each as the bench beside which it stands runs it
 /// Options of the live view.
 #[derive(Debug, Args)]
 pub(crate) struct Top {
@@ -119,6 +121,7 @@ fn seconds_between_looks(text: &str) -> Result<f64, String> {
     }
 }
 
+/// The floors, each as the bench beside which it stands runs it
 #[derive(Debug, Subcommand)]
 pub(crate) enum Floor {
     /// A bare loopback socket
@@ -145,22 +148,6 @@ pub(crate) struct Everything {
     pub(crate) wait: Wait,
     #[command(flatten)]
     pub(crate) placement: Placement,
-}
-
-/// Options of the benches of messages.
-#[derive(Debug, Args)]
-pub(crate) struct Messages {
-    /// What carries the messages
-    #[arg(long, value_enum)]
-    pub(crate) transport: Transport,
-    #[command(flatten)]
-    pub(crate) traffic: Traffic,
-    /// Bytes that the floor's messages have [default: --size]
-    #[arg(long, value_name = "BYTES", value_parser = message_size)]
-    pub(crate) floor_size: Option<usize>,
-    /// Bytes of the ring that messages travel in; larger where a message needs it
-    #[arg(long, value_name = "BYTES", value_parser = ring_size, default_value = "1MiB")]
-    pub(crate) ring: usize,
 }
 
 /// Options of the count of instructions.

@@ -131,6 +131,9 @@ pub(crate) enum Error {
     #[error("{source}. The journal is kept in {dir}")]
     JournalKept { source: Box<Error>, dir: PathBuf },
 
+    #[error("--small-frames announced is a way of rdma; over {transport} there is nothing to choose")]
+    NothingToAnnounce { transport: &'static str },
+
     #[error("--pin needs two cores, and this process may run on one only")]
     OneCore,
 
@@ -159,6 +162,7 @@ impl Error {
             | Error::NotPersistentMemory { .. }
             | Error::ModeUnavailable { .. }
             | Error::NotBuilt { .. }
+            | Error::NothingToAnnounce { .. }
             | Error::OneCore
             | Error::NoSuchCore { .. }
             | Error::NotAChild => 2,

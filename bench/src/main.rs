@@ -13,6 +13,7 @@ mod cores;
 mod error;
 mod floor;
 mod instructions;
+mod load;
 mod machine;
 mod measure;
 mod ours;

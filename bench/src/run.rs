@@ -1,5 +1,7 @@
 //! From a command to a report: which sides take turns, and what is said about those that cannot.
 
+mod links;
+
 use std::io::IsTerminal;
 use std::path::Path;
 
@@ -7,20 +9,18 @@ use tempfile::TempDir;
 
 use crate::accounts;
 use crate::cli::{
-    Accounts, Command, Device, Everything, Floor, Journal, Messages, Output, Placement, RING, Traffic,
-    Transport,
+    Accounts, Command, Device, Everything, Floor, Journal, Output, Placement, RING, SmallFrames, Transport,
 };
 use crate::cores;
 use crate::error::{Error, doing};
 use crate::floor::journal::{JournalFloor, Mode, Shape};
-use crate::floor::perftest::Perftest;
-use crate::floor::{shm, tcp};
+use crate::load::Load;
 use crate::machine::{self, Watch};
 use crate::measure::{Amount, Schedule, Side, take_turns};
 use crate::ours;
 use crate::report::{JsonLines, Measurement, Subject, Table};
 use crate::two_process::Work;
-use crate::wait::Wait;
+use links::Link;
 
 /// The whole table: payload of its messages, and of its events.
 const MESSAGE: usize = 64;
@@ -34,8 +34,8 @@ const EVERYTHING: Schedule = Schedule {
 /// Runs a command and prints its report.
 pub(crate) fn run(command: Command) -> Result<(), Error> {
     match command {
-        Command::Latency(options) => messages(Work::PingPong, &options),
-        Command::Throughput(options) => messages(Work::Stream, &options),
+        Command::Latency(options) => links::latency(&options),
+        Command::Throughput(options) => links::throughput(&options),
         #[cfg(feature = "journal-peers")]
         Command::Journal(options) if options.peers => peers(&options),
         Command::Journal(options) => journal(&options, Sides::Both),
@@ -61,9 +61,9 @@ pub(crate) fn run(command: Command) -> Result<(), Error> {
         }
         #[cfg(feature = "clusters")]
         Command::Clusters(options) => clusters(&options),
-        Command::Floor(Floor::Tcp(options)) => floors(Transport::Tcp, &options.traffic),
-        Command::Floor(Floor::Shm(options)) => floors(Transport::Shm, &options.traffic),
-        Command::Floor(Floor::Rdma(options)) => floors(Transport::Rdma, &options.traffic),
+        Command::Floor(Floor::Tcp(options)) => links::floors(Transport::Tcp, &options.traffic),
+        Command::Floor(Floor::Shm(options)) => links::floors(Transport::Shm, &options.traffic),
+        Command::Floor(Floor::Rdma(options)) => links::floors(Transport::Rdma, &options.traffic),
         Command::Floor(Floor::Journal(options)) => journal(&options, Sides::FloorAlone),
         Command::FarHalf { core } => core
             .map_or(Ok(()), cores::obey)
@@ -89,7 +89,9 @@ pub(crate) fn everything(options: &Everything) -> Result<(), Error> {
                 transport,
                 work,
                 wait: options.wait,
+                load: Load::ONE,
                 ring: RING,
+                small_frames: SmallFrames::Polled,
                 device: &options.device,
             };
             match report.link(&link) {
@@ -102,7 +104,7 @@ pub(crate) fn everything(options: &Everything) -> Result<(), Error> {
                 }
                 Err(error) => report.table.note(format!(
                     "no {} row for {}: {error}",
-                    bench_name(work),
+                    links::bench_name(work),
                     transport.name()
                 )),
             }
@@ -120,49 +122,6 @@ pub(crate) fn everything(options: &Everything) -> Result<(), Error> {
             report
                 .table
                 .note(format!("no {} row for the journal: {error}", mode.name()));
-        }
-    }
-    report.end();
-    Ok(())
-}
-
-fn messages(work: Work, options: &Messages) -> Result<(), Error> {
-    let traffic = &options.traffic;
-    let link = Link {
-        transport: options.transport,
-        work,
-        wait: traffic.wait,
-        ring: options.ring,
-        device: &traffic.device,
-    };
-    place(&traffic.placement)?;
-    let mut report = Report::begin(&traffic.output)?;
-    for &size in &traffic.size {
-        let floor = link.floor(options.floor_size.unwrap_or(size))?;
-        report.both(
-            &link.subject(size),
-            link.ours(size)?,
-            floor,
-            traffic.extent.schedule(),
-        )?;
-    }
-    report.end();
-    Ok(())
-}
-
-fn floors(transport: Transport, traffic: &Traffic) -> Result<(), Error> {
-    place(&traffic.placement)?;
-    let mut report = Report::begin(&traffic.output)?;
-    for &size in &traffic.size {
-        for work in [Work::PingPong, Work::Stream] {
-            let link = Link {
-                transport,
-                work,
-                wait: traffic.wait,
-                ring: RING,
-                device: &traffic.device,
-            };
-            report.floor_alone(&link.subject(size), link.floor(size)?, traffic.extent.schedule())?;
         }
     }
     report.end();
@@ -258,6 +217,7 @@ fn accounts(options: &Accounts) -> Result<(), Error> {
         options.transport,
         accounts::MESSAGE_BYTES,
         options.wait,
+        Load::ONE,
         RING,
         device,
     )?;
@@ -366,66 +326,11 @@ fn clusters(options: &crate::cli::Clusters) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether ours is measured too.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sides {
-    Both,
-    FloorAlone,
-}
-
-/// One kind of traffic over one kind of link.
-struct Link<'a> {
-    transport: Transport,
-    work: Work,
-    wait: Wait,
-    ring: usize,
-    device: &'a Device,
-}
-
-impl Link<'_> {
-    /// The device, for rdma.
-    fn device(&self) -> Result<Option<String>, Error> {
-        device_for(self.transport, self.device)
-    }
-
-    fn subject(&self, size: usize) -> Subject {
-        Subject {
-            bench: bench_name(self.work),
-            transport: self.transport.name().to_owned(),
-            size,
-        }
-    }
-
-    fn ours(&self, size: usize) -> Result<Box<dyn Side>, Error> {
-        let setup = ours::Setup::new(self.transport, size, self.wait, self.ring, self.device()?)?;
-        ours::messages(setup, self.work)
-    }
-
-    fn floor(&self, size: usize) -> Result<Box<dyn Side>, Error> {
-        Ok(match self.transport {
-            Transport::Tcp => Box::new(tcp::side(self.work, size, self.wait)?),
-            Transport::Shm => Box::new(shm::side(self.work, size, self.wait)?),
-            Transport::Rdma => Box::new(Perftest::new(
-                &self.device()?.unwrap_or_default(),
-                self.work,
-                size,
-            )?),
-        })
-    }
-}
-
 /// The device, for rdma.
 fn device_for(transport: Transport, device: &Device) -> Result<Option<String>, Error> {
     match transport {
         Transport::Rdma => machine::rdma_device(device.name.as_deref()).map(Some),
         Transport::Tcp | Transport::Shm => Ok(None),
-    }
-}
-
-fn bench_name(work: Work) -> &'static str {
-    match work {
-        Work::PingPong => "latency",
-        Work::Stream => "throughput",
     }
 }
 
@@ -446,6 +351,13 @@ fn folder_in(dir: &Path) -> Result<TempDir, Error> {
         .prefix("bench-")
         .tempdir_in(dir)
         .map_err(doing(format!("making a temporary folder in {}", dir.display())))
+}
+
+/// Whether ours is measured too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sides {
+    Both,
+    FloorAlone,
 }
 
 /// A report in the making.
@@ -494,15 +406,20 @@ impl Report {
     fn floor_alone(
         &mut self,
         subject: &Subject,
-        mut floor: Box<dyn Side>,
+        floor: Box<dyn Side>,
         schedule: Schedule,
     ) -> Result<(), Error> {
         let subject = Subject {
             transport: format!("floor-{}", subject.transport),
             ..subject.clone()
         };
-        progress(&subject);
-        let medians = take_turns(&mut [&mut *floor], schedule)?;
+        self.alone(&subject, floor, schedule)
+    }
+
+    /// Reports one side for itself.
+    fn alone(&mut self, subject: &Subject, mut side: Box<dyn Side>, schedule: Schedule) -> Result<(), Error> {
+        progress(subject);
+        let medians = take_turns(&mut [&mut *side], schedule)?;
         self.add(subject.measurements(&medians[0], None))
     }
 

@@ -64,6 +64,28 @@ fn a_count_and_a_time_at_once() {
 }
 
 #[test]
+fn a_load_that_makes_no_sense() {
+    refused(&["latency", "--transport", "tcp", "--rate", "0"], "--rate");
+    refused(&["latency", "--transport", "tcp", "--senders", "2"], "--rate");
+    refused(
+        &["throughput", "--transport", "tcp", "--senders", "0"],
+        "--senders",
+    );
+    refused(
+        &["throughput", "--transport", "tcp", "--peers", "1000"],
+        "--peers",
+    );
+    refused(
+        &["latency", "--transport", "tcp", "--rate", "100", "--where"],
+        "cannot be used with",
+    );
+    refused(
+        &["latency", "--transport", "shm", "--small-frames", "announced"],
+        "over shm there is nothing to choose",
+    );
+}
+
+#[test]
 fn an_unknown_device() {
     refused(
         &["floor", "rdma", "--device", "no-such-device"],

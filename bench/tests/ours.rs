@@ -4,7 +4,7 @@ mod program;
 
 use std::time::{Duration, Instant};
 
-use program::{bench, figure, measurements};
+use program::{bench, figure, measurements, value};
 
 fn check(bench: &str, transport: &str, wait: &str) {
     let metric = match bench {
@@ -63,6 +63,107 @@ fn sizes_from_the_smallest_to_the_largest() {
             }
         }
     }
+}
+
+#[test]
+fn several_senders_and_peers_lose_nothing() {
+    for (senders, peers) in [("1", "3"), ("3", "1"), ("2", "5")] {
+        for transport in ["tcp", "shm"] {
+            let arguments = [
+                "throughput",
+                "--transport",
+                transport,
+                "--senders",
+                senders,
+                "--peers",
+                peers,
+                "--count",
+                "3001",
+                "--rounds",
+                "3",
+            ];
+            figure(
+                &measurements(&arguments),
+                "throughput",
+                transport,
+                64,
+                "messages_per_second",
+            );
+        }
+    }
+    let arguments = [
+        "latency",
+        "--transport",
+        "shm",
+        "--peers",
+        "12",
+        "--count",
+        "300",
+        "--rounds",
+        "3",
+    ];
+    figure(&measurements(&arguments), "latency", "shm", 64, "p99.9");
+}
+
+#[test]
+fn at_a_fixed_rate_the_rate_is_kept_and_times_are_from_when_messages_were_due() {
+    for wait in ["adaptive", "park"] {
+        let figures = measurements(&[
+            "latency",
+            "--transport",
+            "tcp",
+            "--rate",
+            "500",
+            "--senders",
+            "2",
+            "--wait",
+            wait,
+            "--count",
+            "150",
+            "--rounds",
+            "3",
+        ]);
+        // On a machine that is too busy for it, fewer; never more.
+        let reached = value(&figures, "paced", "tcp", 64, "messages_per_second");
+        assert!(reached > 0.0 && reached < 550.0, "{reached} messages/s");
+        let [p50, p9999] = ["p50", "p99.99"].map(|metric| value(&figures, "paced", "tcp", 64, metric));
+        assert!(p50 > 0.0 && p50 <= p9999, "{p50} us, {p9999} us");
+    }
+    // Many more than any machine can: the last ones wait for all before them, and that is in the figures.
+    let figures = measurements(&[
+        "latency",
+        "--transport",
+        "tcp",
+        "--rate",
+        "1e9",
+        "--count",
+        "60000",
+        "--rounds",
+        "3",
+    ]);
+    let [p50, p99] = ["p50", "p99"].map(|metric| value(&figures, "paced", "tcp", 64, metric));
+    assert!(
+        p50 > 50.0 && p99 > p50,
+        "{p50} us, {p99} us: those that were due wait"
+    );
+}
+
+#[test]
+fn where_the_nanoseconds_go_adds_up_to_one_way() {
+    let figures = measurements(&[
+        "latency",
+        "--transport",
+        "shm",
+        "--where",
+        "--count",
+        "3000",
+        "--rounds",
+        "3",
+    ]);
+    let of = |metric: &str| value(&figures, "where", "shm", 64, metric);
+    let stages = ["claim", "encode", "commit", "post", "device", "poll", "dispatch"];
+    let sum: f64 = stages.iter().map(|stage| of(&format!("{stage}_ns"))).sum();
+    assert!(sum > 0.0, "{figures:?}");
 }
 
 #[test]

@@ -50,6 +50,25 @@ fn latency_and_throughput_beside_perftest() {
 
 #[test]
 #[ignore = "needs an RDMA device and perftest: soft-roce-setup run"]
+fn small_frames_arrive_polled_and_announced() {
+    let figures = measurements(&[
+        "latency",
+        "--transport",
+        "rdma",
+        "--small-frames",
+        "polled,announced",
+        "--count",
+        "300",
+        "--rounds",
+        "3",
+    ]);
+    for transport in ["rdma", "rdma-announced"] {
+        figure(&figures, "latency", transport, 64, "p50");
+    }
+}
+
+#[test]
+#[ignore = "needs an RDMA device and perftest: soft-roce-setup run"]
 fn sizes_from_the_smallest_to_a_mebibyte() {
     let figures = measurements(&[
         "latency",

@@ -39,6 +39,7 @@ impl Side for TwoChildren {
             work: self.work,
             size: self.size,
             count,
+            pace: None,
         };
         let before = ask(&mut self.server, &plan)?.cpu_so_far_ns;
         let mut client = ask(&mut self.client, &plan)?;

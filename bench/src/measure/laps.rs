@@ -64,7 +64,7 @@ impl Laps {
         }
     }
 
-    /// p50, p99 and p99.9 in microseconds, each lap divided by `parts`: 2 makes one way of a round trip.
+    /// p50, p99, p99.9 and p99.99 in microseconds, each lap divided by `parts`: 2 makes one way of a round trip.
     /// Empties the collection.
     pub(crate) fn percentiles(&mut self, parts: u32) -> Figures {
         self.drain();
@@ -73,9 +73,18 @@ impl Laps {
             (Metric::P50, microseconds(0.5)),
             (Metric::P99, microseconds(0.99)),
             (Metric::P999, microseconds(0.999)),
+            (Metric::P9999, microseconds(0.9999)),
         ]);
         self.histogram.clear();
         figures
+    }
+
+    /// The median in nanoseconds. Empties the collection.
+    pub(crate) fn median_ns(&mut self) -> f64 {
+        self.drain();
+        let median = self.histogram.value_at_quantile(0.5) as f64;
+        self.histogram.clear();
+        median
     }
 
     /// Takes the laps of another collection, which is empty afterwards.
@@ -114,6 +123,7 @@ mod tests {
         assert!(figures[&Metric::P50] > 0.0);
         assert!(figures[&Metric::P50] <= figures[&Metric::P99]);
         assert!(figures[&Metric::P99] <= figures[&Metric::P999]);
+        assert!(figures[&Metric::P999] <= figures[&Metric::P9999]);
         assert_eq!(laps.percentiles(2)[&Metric::P999], 0.0);
     }
 

@@ -47,6 +47,8 @@ pub(crate) enum Metric {
     P99,
     #[serde(rename = "p99.9")]
     P999,
+    #[serde(rename = "p99.99")]
+    P9999,
     #[serde(rename = "messages_per_second")]
     MessagesPerSecond,
     #[serde(rename = "events_per_second")]
@@ -65,18 +67,39 @@ pub(crate) enum Metric {
     InstructionsPerReceive,
     #[serde(rename = "instructions_per_look")]
     InstructionsPerLook,
+    #[serde(rename = "claim_ns")]
+    ClaimNs,
+    #[serde(rename = "encode_ns")]
+    EncodeNs,
+    #[serde(rename = "commit_ns")]
+    CommitNs,
+    #[serde(rename = "post_ns")]
+    PostNs,
+    #[serde(rename = "device_ns")]
+    DeviceNs,
+    #[serde(rename = "poll_ns")]
+    PollNs,
+    #[serde(rename = "dispatch_ns")]
+    DispatchNs,
 }
 
 impl Metric {
     /// The unit of its values.
     pub(crate) fn unit(self) -> &'static str {
         match self {
-            Metric::P50 | Metric::P99 | Metric::P999 => "us",
+            Metric::P50 | Metric::P99 | Metric::P999 | Metric::P9999 => "us",
             Metric::MessagesPerSecond => "messages/s",
             Metric::EventsPerSecond => "events/s",
             Metric::CommandsPerSecond => "commands/s",
             Metric::MegabytesPerSecond => "MB/s",
-            Metric::CpuNsPerMessage => "ns",
+            Metric::CpuNsPerMessage
+            | Metric::ClaimNs
+            | Metric::EncodeNs
+            | Metric::CommitNs
+            | Metric::PostNs
+            | Metric::DeviceNs
+            | Metric::PollNs
+            | Metric::DispatchNs => "ns",
             Metric::InstructionsPerSend
             | Metric::InstructionsPerSendInBatch
             | Metric::InstructionsPerReceive

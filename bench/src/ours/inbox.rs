@@ -6,6 +6,7 @@ use std::time::Duration;
 use transport::{Address, Mailbox, Message, SendError};
 
 use crate::error::{Error, failed};
+use crate::load;
 use crate::wait::{Gone, Idle, Next, STALLED_AFTER, Wait};
 
 /// A sleeper looks this often whether its peer still lives.
@@ -22,25 +23,31 @@ impl Inbox {
         Inbox { mailbox, wait }
     }
 
+    /// Hands over every message that is there. Drives the node.
+    #[inline]
+    pub(crate) fn look(&mut self, handle: impl FnMut(Message<'_>)) -> Result<usize, Error> {
+        self.mailbox.poll(handle).map_err(failed("polling a mailbox"))
+    }
+
+    /// Sleeps until there is a message, for [`SLEEP_AT_MOST`], and hands it over. Drives the node.
+    pub(crate) fn sleep(&mut self, mut handle: impl FnMut(Message<'_>)) -> Result<usize, Error> {
+        let message = self
+            .mailbox
+            .recv_timeout(SLEEP_AT_MOST)
+            .map_err(failed("receiving from a mailbox"))?;
+        Ok(message.map(&mut handle).map_or(0, |()| 1))
+    }
+
     /// Waits until there is a message and hands over every one that is there. Drives the node.
     #[inline]
     pub(crate) fn take(&mut self, gone: &Gone, mut handle: impl FnMut(Message<'_>)) -> Result<usize, Error> {
         let mut idle = Idle::new(self.wait, gone);
         loop {
-            let taken = self
-                .mailbox
-                .poll(&mut handle)
-                .map_err(failed("polling a mailbox"))?;
+            let taken = self.look(&mut handle)?;
             if taken > 0 {
                 return Ok(taken);
             }
-            if idle.found_nothing()? == Next::Sleep
-                && let Some(message) = self
-                    .mailbox
-                    .recv_timeout(SLEEP_AT_MOST)
-                    .map_err(failed("receiving from a mailbox"))?
-            {
-                handle(message);
+            if idle.found_nothing()? == Next::Sleep && self.sleep(&mut handle)? > 0 {
                 return Ok(1);
             }
         }
@@ -64,17 +71,20 @@ pub(crate) fn number(payload: &[u8]) -> Option<u64> {
         .map(|bytes: &[u8; 8]| u64::from_le_bytes(*bytes))
 }
 
-/// Checks that the messages of a round come whole, in order, and each once.
+/// Checks that the messages of a round come whole, in the order of their streams, and each once.
 pub(crate) struct Order {
-    next: u64,
+    /// The number that comes next, of each stream.
+    next: Vec<u64>,
+    seen: u64,
     size: usize,
     wrong: Option<(usize, Option<u64>)>,
 }
 
 impl Order {
-    pub(crate) fn new(size: usize) -> Order {
+    pub(crate) fn new(size: usize, streams: u32) -> Order {
         Order {
-            next: 0,
+            next: (0..streams).map(|stream| load::number(stream, 0)).collect(),
+            seen: 0,
             size,
             wrong: None,
         }
@@ -83,15 +93,20 @@ impl Order {
     /// Messages seen.
     #[inline]
     pub(crate) fn seen(&self) -> u64 {
-        self.next
+        self.seen
     }
 
     #[inline]
     pub(crate) fn see(&mut self, payload: &[u8]) {
-        if payload.len() != self.size || number(payload) != Some(self.next) {
-            self.wrong.get_or_insert_with(|| (payload.len(), number(payload)));
+        let found = number(payload);
+        let next = found.and_then(|number| self.next.get_mut(load::parts(number).0));
+        match next {
+            Some(next) if payload.len() == self.size && found == Some(*next) => *next += 1,
+            _ => {
+                self.wrong.get_or_insert((payload.len(), found));
+            }
         }
-        self.next += 1;
+        self.seen += 1;
     }
 
     /// # Errors
@@ -117,11 +132,26 @@ mod tests {
     fn a_lost_a_doubled_and_a_cut_message_are_found() {
         let message = |number: u64| number.to_le_bytes();
         for wrong in [&message(2)[..], &message(0)[..], &message(1)[..7]] {
-            let mut order = Order::new(8);
+            let mut order = Order::new(8, 1);
             order.see(&message(0));
             order.check().unwrap();
             order.see(wrong);
             assert!(order.check().is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn streams_may_mix_but_none_of_them_may_skip() {
+        let message = |stream, sequence| load::number(stream, sequence).to_le_bytes();
+        let mut order = Order::new(8, 2);
+        for (stream, sequence) in [(1, 0), (0, 0), (1, 1), (1, 2), (0, 1)] {
+            order.see(&message(stream, sequence));
+        }
+        order.check().unwrap();
+        order.see(&message(0, 3));
+        assert!(order.check().is_err());
+        let mut order = Order::new(8, 2);
+        order.see(&message(2, 0));
+        assert!(order.check().is_err(), "no such stream");
     }
 }

@@ -7,8 +7,9 @@ use transport::{Drive, LaneSizes, Mailbox, MailboxOptions, Node, NodeBuilder, Ti
 use transport_rdma::{Rdma, RdmaOptions, Shm};
 use transport_tcp::Tcp;
 
-use crate::cli::Transport;
+use crate::cli::{SmallFrames, Transport};
 use crate::error::{Error, failed};
+use crate::load::Load;
 use crate::wait::Wait;
 
 /// Messages that the receiver of a stream may be behind its sender, as far as its mailbox is concerned.
@@ -24,14 +25,16 @@ const SECRET_BYTES: usize = 32;
 /// What both processes start from.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Setup {
-    transport: Transport,
+    pub(crate) transport: Transport,
     /// Bytes of a message.
     pub(crate) size: usize,
     pub(crate) wait: Wait,
+    pub(crate) load: Load,
     /// Bytes of a ring for messages.
     ring: u32,
     /// For rdma alone.
     device: Option<String>,
+    small_frames: SmallFrames,
     /// Drawn for each run; the other process hears it through its control pipe.
     secret: [u8; SECRET_BYTES],
 }
@@ -42,6 +45,7 @@ impl Setup {
         transport: Transport,
         size: usize,
         wait: Wait,
+        load: Load,
         ring: usize,
         device: Option<String>,
     ) -> Result<Setup, Error> {
@@ -51,10 +55,17 @@ impl Setup {
             transport,
             size,
             wait,
+            load,
             ring: u32::try_from(ring).unwrap_or(u32::MAX),
             device,
+            small_frames: SmallFrames::Polled,
             secret: secret()?,
         })
+    }
+
+    /// The same, with receivers that learn of small frames in this way.
+    pub(crate) fn with_small_frames(self, small_frames: SmallFrames) -> Setup {
+        Setup { small_frames, ..self }
     }
 
     /// Where the far half listens: the system chooses.
@@ -84,7 +95,7 @@ impl Setup {
                 ordinary: self.ring,
                 ..LaneSizes::default()
             });
-        transport(self.transport, self.device.as_deref(), builder)
+        transport(self.transport, self.device.as_deref(), self.small_frames, builder)
     }
 
     pub(crate) fn mailbox(&self, node: &Node, name: &str) -> Result<Mailbox, Error> {
@@ -101,6 +112,7 @@ impl Setup {
 pub(crate) fn transport(
     transport: Transport,
     device: Option<&str>,
+    small_frames: SmallFrames,
     builder: NodeBuilder,
 ) -> Result<NodeBuilder, Error> {
     match transport {
@@ -112,6 +124,10 @@ pub(crate) fn transport(
         Transport::Rdma => {
             let mut options = RdmaOptions::default();
             options.device = device.map(str::to_owned).or(options.device);
+            options.small_frames = match small_frames {
+                SmallFrames::Polled => transport_rdma::SmallFrames::Polled,
+                SmallFrames::Announced => transport_rdma::SmallFrames::Announced,
+            };
             let rdma = Rdma::new(options).map_err(failed("opening the RDMA device"))?;
             Ok(builder.transport(rdma))
         }

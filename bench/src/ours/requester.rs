@@ -1,4 +1,5 @@
-//! The near half: sends through the address of a mailbox that the far half has.
+//! The near half: sends through the address of a mailbox that the far half has, from as many nodes and threads as the
+//! load asks for.
 
 use std::time::Duration;
 
@@ -7,29 +8,40 @@ use transport::{Address, Node, SendError};
 use super::Setup;
 use super::inbox::{Inbox, Order, SLEEP_AT_MOST, number, send};
 use super::responder::{END, FAR_MAILBOX, NEAR_MAILBOX};
+use crate::clock;
 use crate::error::{Error, failed};
+use crate::load::{self, Load};
 use crate::measure::Laps;
 use crate::two_process::{Near, Plan, Work};
-use crate::wait::{Gone, Idle, Next, STALLED_AFTER};
+use crate::wait::{Gone, Idle, Next, STALLED_AFTER, Wait};
 
 /// How long connecting may take.
 const PATIENCE: Duration = STALLED_AFTER;
+/// A sender that is more than twice as early as this for its next message sleeps until it is this early.
+const EARLY: Duration = Duration::from_micros(500);
+/// How long one of several near nodes sleeps before the others have a turn again.
+const TURN: Duration = Duration::from_millis(1);
 
 pub(super) struct Requester {
-    far: Address,
-    inbox: Inbox,
+    peers: Vec<NearPeer>,
+    load: Load,
     message: Vec<u8>,
+}
+
+/// A near node, and what it has to do with the far one.
+pub(super) struct NearPeer {
+    pub(super) far: Address,
+    pub(super) inbox: Inbox,
     /// Last, so that the mailbox is closed before the node is.
     node: Node,
 }
 
-impl Requester {
-    /// Connects to the far half, and returns once both halves know each other's mailbox.
-    pub(super) fn connect(setup: &Setup, address: &str) -> Result<Requester, Error> {
+impl NearPeer {
+    fn connect(setup: &Setup, address: &str, index: u32) -> Result<NearPeer, Error> {
         let node = setup
-            .node("near")?
+            .node(&format!("near-{index}"))?
             .start()
-            .map_err(failed("starting the near node"))?;
+            .map_err(failed("starting a near node"))?;
         let mut mailbox = setup.mailbox(&node, NEAR_MAILBOX)?;
         let peer = node
             .connect(address)
@@ -37,8 +49,9 @@ impl Requester {
         let far = peer
             .address(FAR_MAILBOX)
             .map_err(failed("asking for the far mailbox"))?;
-        let message = vec![0x5a; setup.size];
-        far.send_timeout(&message, None, PATIENCE)
+        let mut greeting = vec![0x5a; setup.size];
+        greeting[..8].copy_from_slice(&load::number(index, 0).to_le_bytes());
+        far.send_timeout(&greeting, None, PATIENCE)
             .map_err(failed("greeting the far mailbox"))?;
         if mailbox
             .recv_timeout(PATIENCE)
@@ -47,12 +60,41 @@ impl Requester {
         {
             return Err(Error::Stalled(PATIENCE));
         }
-        Ok(Requester {
+        Ok(NearPeer {
             far,
             inbox: Inbox::new(mailbox, setup.wait),
-            message,
             node,
         })
+    }
+}
+
+impl Requester {
+    /// Connects to the far half, and returns once both halves know each other's mailbox.
+    pub(super) fn connect(setup: &Setup, address: &str) -> Result<Requester, Error> {
+        let peers = (0..setup.load.peers)
+            .map(|index| NearPeer::connect(setup, address, index))
+            .collect::<Result<_, _>>()?;
+        Ok(Requester {
+            peers,
+            load: setup.load,
+            message: vec![0x5a; setup.size],
+        })
+    }
+
+    /// The message of a round trip, and the peer whose turn it is.
+    pub(super) fn next(&mut self, round_trip: u64) -> (&[u8], &mut NearPeer) {
+        let peers = self.peers.len() as u64;
+        let stream = (round_trip % peers) as u32;
+        self.message[..8].copy_from_slice(&load::number(stream, round_trip / peers).to_le_bytes());
+        (&self.message, &mut self.peers[stream as usize])
+    }
+
+    /// The far half drives its node until it hears this: the last of its answers may have waited for room.
+    pub(super) fn end_of_round_trips(&self) -> Result<(), Error> {
+        self.peers[0]
+            .far
+            .try_send(&END)
+            .map_err(failed("sending the end of a round"))
     }
 }
 
@@ -67,42 +109,32 @@ impl Near for Requester {
 
 impl Requester {
     fn ping_pong(&mut self, plan: &Plan, laps: &mut Laps, gone: &Gone) -> Result<(), Error> {
-        let mut order = Order::new(plan.size);
+        let mut order = Order::new(plan.size, self.load.peers);
         laps.start();
         for round_trip in 0..plan.count {
-            self.message[..8].copy_from_slice(&round_trip.to_le_bytes());
-            send(&self.far, &self.message).map_err(failed("sending a message"))?;
-            self.inbox.take(gone, |message| order.see(message.payload))?;
+            let (message, peer) = self.next(round_trip);
+            send(&peer.far, message).map_err(failed("sending a message"))?;
+            peer.inbox.take(gone, |message| order.see(message.payload))?;
             laps.lap();
         }
         order.check()?;
-        // The far half drives its node until it hears this: the last of its answers may have waited for room.
-        self.far
-            .try_send(&END)
-            .map_err(failed("sending the end of a round"))
+        self.end_of_round_trips()
     }
 
     fn stream(&mut self, plan: &Plan, gone: &Gone) -> Result<(), Error> {
-        let mut batch = self.far.batch();
-        for sent in 0..plan.count {
-            self.message[..8].copy_from_slice(&sent.to_le_bytes());
-            match batch.try_send(&self.message) {
-                Ok(()) => {}
-                Err(full) if full.is_full() => {
-                    send_when_possible(&self.node, &self.far, &self.message, self.inbox.wait, gone)?;
-                }
-                Err(SendError::TooLongAtOnce { .. }) => {
-                    batch.flush();
-                    send(&self.far, &self.message).map_err(failed("sending a message"))?;
-                }
-                Err(error) => return Err(failed("sending a message")(error)),
-            }
+        let (load, peers) = (self.load, &self.peers);
+        match load.senders {
+            1 => Sender::new(load, 0, peers, gone).run(plan)?,
+            senders => std::thread::scope(|scope| {
+                let running: Vec<_> = (0..senders)
+                    .map(|sender| scope.spawn(move || Sender::new(load, sender, peers, gone).run(plan)))
+                    .collect();
+                running
+                    .into_iter()
+                    .try_for_each(|thread| thread.join().map_err(|_| Error::ThreadPanicked)?)
+            })?,
         }
-        drop(batch);
-        // Until the far half has everything, somebody must drive this node: a push may wait for room.
-        let mut taken = None;
-        self.inbox.take(gone, |message| taken = number(message.payload))?;
-        match taken {
+        match self.taken_by_far(gone)? {
             Some(taken) if taken == plan.count => Ok(()),
             taken => Err(Error::Miscounted {
                 sent: plan.count,
@@ -110,30 +142,162 @@ impl Requester {
             }),
         }
     }
+
+    /// Drives the nodes until the far half has everything, for a push may wait for room; returns how much it had.
+    fn taken_by_far(&mut self, gone: &Gone) -> Result<Option<u64>, Error> {
+        let (reporting, others) = self
+            .peers
+            .split_first_mut()
+            .expect("a load has one peer at least");
+        let mut taken = None;
+        if others.is_empty() {
+            reporting
+                .inbox
+                .take(gone, |message| taken = number(message.payload))?;
+            return Ok(taken);
+        }
+        let mut idle = Idle::new(reporting.inbox.wait, gone);
+        loop {
+            for other in &*others {
+                other.node.poll();
+            }
+            if reporting.inbox.look(|message| taken = number(message.payload))? > 0 {
+                return Ok(taken);
+            }
+            if idle.found_nothing()? == Next::Sleep {
+                std::thread::sleep(TURN);
+            }
+        }
+    }
 }
 
-/// There is no room: drives the node, which is how room is heard of, until the message is sent.
-#[cold]
-fn send_when_possible(
-    node: &Node,
-    far: &Address,
-    message: &[u8],
-    wait: crate::wait::Wait,
-    gone: &Gone,
-) -> Result<(), Error> {
-    let mut idle = Idle::new(wait, gone);
-    loop {
-        node.poll();
-        match far.try_send(message) {
-            Ok(()) => return Ok(()),
-            Err(full) if full.is_full() => {}
-            Err(error) => return Err(failed("sending a message")(error)),
+/// One thread that sends its streams of a round.
+struct Sender<'a> {
+    load: Load,
+    streams: Vec<(u32, &'a NearPeer)>,
+    gone: &'a Gone,
+}
+
+impl<'a> Sender<'a> {
+    fn new(load: Load, sender: u32, peers: &'a [NearPeer], gone: &'a Gone) -> Sender<'a> {
+        Sender {
+            load,
+            streams: load
+                .of_sender(sender)
+                .map(|stream| (stream, &peers[load.peer_of(stream) as usize]))
+                .collect(),
+            gone,
         }
-        if idle.found_nothing()? == Next::Sleep {
-            match far.send_timeout(message, None, SLEEP_AT_MOST) {
+    }
+
+    fn run(&self, plan: &Plan) -> Result<(), Error> {
+        let mut message = vec![0x5a; plan.size];
+        match plan.pace {
+            None => self.as_fast_as_it_goes(plan, &mut message),
+            Some(_) => self.at_a_rate(plan, &mut message),
+        }
+    }
+
+    fn as_fast_as_it_goes(&self, plan: &Plan, message: &mut [u8]) -> Result<(), Error> {
+        let mut batches: Vec<_> = self
+            .streams
+            .iter()
+            .map(|(stream, peer)| {
+                (
+                    *stream,
+                    *peer,
+                    peer.far.batch(),
+                    self.load.share(*stream, plan.count),
+                )
+            })
+            .collect();
+        for sequence in 0..plan.count {
+            let mut sent = false;
+            for (stream, peer, batch, share) in &mut batches {
+                if sequence >= *share {
+                    continue;
+                }
+                sent = true;
+                message[..8].copy_from_slice(&load::number(*stream, sequence).to_le_bytes());
+                match batch.try_send(message) {
+                    Ok(()) => {}
+                    Err(full) if full.is_full() => self.send_when_possible(peer, message)?,
+                    Err(SendError::TooLongAtOnce { .. }) => {
+                        batch.flush();
+                        send(&peer.far, message).map_err(failed("sending a message"))?;
+                    }
+                    Err(error) => return Err(failed("sending a message")(error)),
+                }
+            }
+            if !sent {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Each message when it is due, or as soon after as there is room.
+    fn at_a_rate(&self, plan: &Plan, message: &mut [u8]) -> Result<(), Error> {
+        let Some(pace) = plan.pace else { return Ok(()) };
+        let longest = self
+            .streams
+            .iter()
+            .map(|(stream, _)| self.load.share(*stream, plan.count))
+            .max()
+            .unwrap_or(0);
+        for sequence in 0..longest {
+            for (stream, peer) in &self.streams {
+                if sequence >= self.load.share(*stream, plan.count) {
+                    continue;
+                }
+                self.wait_until(pace.due(self.load, *stream, sequence), peer)?;
+                message[..8].copy_from_slice(&load::number(*stream, sequence).to_le_bytes());
+                match send(&peer.far, message) {
+                    Ok(()) => {}
+                    Err(full) if full.is_full() => self.send_when_possible(peer, message)?,
+                    Err(error) => return Err(failed("sending a message")(error)),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Drives the node meanwhile, and sleeps where there is time for it.
+    fn wait_until(&self, due: u64, peer: &NearPeer) -> Result<(), Error> {
+        loop {
+            let early = due.saturating_sub(clock::ticks());
+            if early == 0 {
+                return Ok(());
+            }
+            if !peer.node.poll() && peer.inbox.wait != Wait::Spin {
+                let early = Duration::from_nanos((early as f64 * clock::ns_per_tick()) as u64);
+                if early > 2 * EARLY {
+                    if self.gone.load(std::sync::atomic::Ordering::Relaxed) {
+                        return Err(Error::PeerGone);
+                    }
+                    std::thread::sleep((early - EARLY).min(SLEEP_AT_MOST));
+                }
+            }
+        }
+    }
+
+    /// There is no room: drives the node, which is how room is heard of, until the message is sent.
+    #[cold]
+    fn send_when_possible(&self, peer: &NearPeer, message: &[u8]) -> Result<(), Error> {
+        let mut idle = Idle::new(peer.inbox.wait, self.gone);
+        loop {
+            peer.node.poll();
+            match peer.far.try_send(message) {
                 Ok(()) => return Ok(()),
-                Err(transport::SendError::TimedOut(_)) => {}
+                Err(full) if full.is_full() => {}
                 Err(error) => return Err(failed("sending a message")(error)),
+            }
+            if idle.found_nothing()? == Next::Sleep {
+                match peer.far.send_timeout(message, None, SLEEP_AT_MOST) {
+                    Ok(()) => return Ok(()),
+                    Err(SendError::TimedOut(_)) => {}
+                    Err(error) => return Err(failed("sending a message")(error)),
+                }
             }
         }
     }

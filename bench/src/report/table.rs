@@ -5,11 +5,14 @@ use std::fmt;
 use super::Measurement;
 use crate::measure::Metric;
 
+type Columns = [(&'static str, &'static [Metric]); 7];
+
 /// The columns, left to right.
-const COLUMNS: [(&str, &[Metric]); 6] = [
+const COLUMNS: Columns = [
     ("p50 us", &[Metric::P50]),
     ("p99 us", &[Metric::P99]),
     ("p99.9 us", &[Metric::P999]),
+    ("p99.99 us", &[Metric::P9999]),
     (
         "per second",
         &[
@@ -21,6 +24,24 @@ const COLUMNS: [(&str, &[Metric]); 6] = [
     ("MB/s", &[Metric::MegabytesPerSecond]),
     ("CPU ns each", &[Metric::CpuNsPerMessage]),
 ];
+
+/// The columns of where a message's time goes.
+const STAGES: Columns = [
+    ("claim ns", &[Metric::ClaimNs]),
+    ("encode ns", &[Metric::EncodeNs]),
+    ("commit ns", &[Metric::CommitNs]),
+    ("post ns", &[Metric::PostNs]),
+    ("device ns", &[Metric::DeviceNs]),
+    ("poll ns", &[Metric::PollNs]),
+    ("dispatch ns", &[Metric::DispatchNs]),
+];
+
+fn columns_of(block: &[Measurement]) -> &'static Columns {
+    match block.iter().any(|one| one.metric == Metric::DeviceNs) {
+        true => &STAGES,
+        false => &COLUMNS,
+    }
+}
 
 /// Measurements, and what a person should know beside them.
 #[derive(Debug, Default)]
@@ -45,20 +66,23 @@ impl Table {
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !self.blocks.is_empty() {
-            write!(f, "{:<36}", "")?;
-            for (title, _) in COLUMNS {
-                write!(f, "{title:>13}")?;
-            }
-            writeln!(f)?;
-        }
+        let mut shown: Option<&Columns> = None;
         for block in &self.blocks {
+            let columns = columns_of(block);
+            if shown != Some(columns) {
+                write!(f, "{:<36}", "")?;
+                for (title, _) in columns {
+                    write!(f, "{title:>13}")?;
+                }
+                writeln!(f)?;
+                shown = Some(columns);
+            }
             let (first, alone) = (&block[0], block.iter().all(|one| one.floor.is_none()));
             let subject = format!("{} {} {}", first.bench, first.transport, bytes(first.size));
-            write_row(f, &subject, block, |one| Some(number(one.value)))?;
+            write_row(f, &subject, columns, block, |one| Some(number(one.value)))?;
             if !alone {
-                write_row(f, "  floor", block, |one| one.floor.map(number))?;
-                write_row(f, "  ratio", block, |one| {
+                write_row(f, "  floor", columns, block, |one| one.floor.map(number))?;
+                write_row(f, "  ratio", columns, block, |one| {
                     one.ratio.map(|ratio| format!("{ratio:.2}"))
                 })?;
             }
@@ -73,11 +97,12 @@ impl fmt::Display for Table {
 fn write_row(
     f: &mut fmt::Formatter<'_>,
     title: &str,
+    columns: &Columns,
     block: &[Measurement],
     cell: impl Fn(&Measurement) -> Option<String>,
 ) -> fmt::Result {
     write!(f, "{title:<36}")?;
-    for (_, metrics) in COLUMNS {
+    for (_, metrics) in columns {
         let found = block
             .iter()
             .find(|one| metrics.contains(&one.metric))

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 #[cfg(feature = "clusters")]
 use crate::clusters;
 use crate::floor::{shm, tcp};
+use crate::load::Pace;
 use crate::measure::Figures;
 use crate::ours;
 
@@ -19,13 +20,15 @@ pub(crate) enum Work {
 }
 
 /// One round.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Plan {
     pub(crate) work: Work,
     /// Payload of a message in bytes.
     pub(crate) size: usize,
     /// Round trips, or messages one way.
     pub(crate) count: u64,
+    /// When each message is to be sent; as soon as possible where there is none.
+    pub(crate) pace: Option<Pace>,
 }
 
 /// What a far half is to be; one variant for each kind of side, holding what it needs to open.

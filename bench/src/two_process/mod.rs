@@ -10,15 +10,14 @@ mod peer;
 
 use std::time::Duration;
 
-#[cfg(feature = "clusters")]
-pub(crate) use control::FarReport;
-pub(crate) use control::{Plan, Role, Work};
+pub(crate) use control::{FarReport, Plan, Role, Work};
 pub(crate) use far::{Far, serve};
 #[cfg_attr(not(feature = "clusters"), allow(unreachable_pub))]
 pub(crate) use peer::Peer;
 
 use crate::clock;
 use crate::error::Error;
+use crate::load::{LEAD_NS, Pace};
 use crate::measure::{Figures, Laps, Metric, RoundResult, Side, rates};
 use crate::wait::Gone;
 
@@ -27,6 +26,11 @@ pub(crate) trait Near {
     /// Does the near part of a round: `plan.count` round trips, each ended by [`Laps::lap`], or as many messages
     /// one way. Must return an error soon after `gone` is set, and when nothing moves any more.
     fn run(&mut self, plan: &Plan, laps: &mut Laps, gone: &Gone) -> Result<(), Error>;
+
+    /// What it measured of the round besides.
+    fn figures(&mut self) -> Figures {
+        Figures::new()
+    }
 }
 
 /// Both halves together.
@@ -36,6 +40,8 @@ pub(crate) struct TwoProcesses<N> {
     laps: Laps,
     work: Work,
     size: usize,
+    /// Messages a second; as many as there can be where there is none.
+    rate: Option<f64>,
 }
 
 impl<N: Near> TwoProcesses<N> {
@@ -55,7 +61,16 @@ impl<N: Near> TwoProcesses<N> {
             laps: Laps::new(),
             work,
             size,
+            rate: None,
         })
+    }
+
+    /// The same, with messages at a fixed rate.
+    pub(crate) fn at_rate(self, rate: f64) -> TwoProcesses<N> {
+        TwoProcesses {
+            rate: Some(rate),
+            ..self
+        }
     }
 }
 
@@ -65,7 +80,9 @@ impl<N: Near> Side for TwoProcesses<N> {
             work: self.work,
             size: self.size,
             count,
+            pace: self.rate.map(Pace::begin),
         };
+        let first = clock::monotonic_ns() + if plan.pace.is_some() { LEAD_NS } else { 0 };
         self.peer.begin(&plan)?;
         let (cpu_before, began) = (clock::cpu_ns(), clock::monotonic_ns());
         let ran = self.near.run(&plan, &mut self.laps, self.peer.gone());
@@ -74,18 +91,27 @@ impl<N: Near> Side for TwoProcesses<N> {
             return Err(self.peer.reason().unwrap_or(near));
         }
         let far = self.peer.finish()?;
-        let elapsed = Duration::from_nanos(far.finished_ns.saturating_sub(began).max(1));
+        let elapsed = Duration::from_nanos(far.finished_ns.saturating_sub(began.max(first)).max(1));
         let cpu_ns = near_cpu + far.cpu_ns;
         Ok(RoundResult {
             elapsed,
-            figures: self.figures(&plan, elapsed, cpu_ns),
+            figures: self.figures(&plan, elapsed, cpu_ns, far.figures),
         })
+    }
+
+    /// A tenth of a second's worth.
+    fn first_count(&self) -> u64 {
+        const FIRST: u64 = 64;
+        match self.rate {
+            None => FIRST,
+            Some(rate) => ((rate / 10.0) as u64).clamp(1, FIRST),
+        }
     }
 }
 
-impl<N> TwoProcesses<N> {
-    fn figures(&mut self, plan: &Plan, elapsed: Duration, cpu_ns: u64) -> Figures {
-        match plan.work {
+impl<N: Near> TwoProcesses<N> {
+    fn figures(&mut self, plan: &Plan, elapsed: Duration, cpu_ns: u64, far: Figures) -> Figures {
+        let mut figures = match plan.work {
             Work::PingPong => {
                 let messages = 2 * plan.count;
                 let mut figures = self.laps.percentiles(2);
@@ -93,6 +119,11 @@ impl<N> TwoProcesses<N> {
                 figures
             }
             Work::Stream => rates(Metric::MessagesPerSecond, plan.count, plan.size, elapsed, cpu_ns),
+        };
+        figures.extend(self.near.figures());
+        if plan.pace.is_some() {
+            figures.extend(far);
         }
+        figures
     }
 }
