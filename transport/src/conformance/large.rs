@@ -372,6 +372,10 @@ pub fn a_peer_that_is_gone_makes_one_dead_letter_of_each_large_message(harness: 
     rests.send(()).unwrap();
     let (a, sent) = sender.join().unwrap();
     assert!(sent > 3, "the ring took only {sent}");
+    // The sender hears of the end before the letters are written.
+    eventually("each message is a dead letter", || {
+        a.dead_letters().count() >= sent
+    });
     assert_eq!(a.dead_letters().count_of(Reason::Unacknowledged), sent);
     assert_eq!(a.dead_letters().count(), sent);
     for (number, letter) in a.dead_letters().latest().iter().enumerate() {
