@@ -307,7 +307,12 @@ impl PeerInner {
 
     /// Whether the peer has been heard over the present link.
     pub(crate) fn is_proven(&self) -> bool {
-        *lock(&self.life).phase() == Phase::Connected
+        match lock(&self.life).phase() {
+            Phase::Connected => true,
+            // Heard since the last tick.
+            Phase::Trying { .. } => self.heard.load(Ordering::Relaxed),
+            Phase::Suspended { .. } | Phase::Ended(_) => false,
+        }
     }
 
     /// Whether there is a link, proven or not.

@@ -98,7 +98,7 @@ impl PeerInner {
                     }
                     Err(error) => {
                         *gate = None;
-                        drop(gate);
+                        // While the gate is held no other link takes its place, and the failure is this one's.
                         self.fail_link(error);
                         return;
                     }

@@ -68,7 +68,10 @@ impl PeerInner {
             Ok(moved) => moved,
             Err(error) => {
                 // What arrived before the link died still counts.
-                let _ = crate::dispatch::hand_out(self, &mut receive, direct, usize::MAX);
+                let handed = crate::dispatch::hand_out(self, &mut receive, direct, usize::MAX);
+                if handed.is_ok_and(|turn| turn != Turn::Nothing) {
+                    self.heard.store(true, Ordering::Relaxed);
+                }
                 self.fail_link(error);
                 self.lose_link(&mut receive);
                 return Turn::Moved;

@@ -53,9 +53,14 @@ impl PeerInner {
     }
 
     fn wait_for_a_link(&self, cause: String) {
-        // What was heard over the old link proves nothing of the next.
-        self.heard.store(false, Ordering::Relaxed);
-        lock(&self.life).link_lost(self.node.now(), cause.clone());
+        let now = self.node.now();
+        let mut life = lock(&self.life);
+        // What was heard over the old link counts for it, also since the last tick, and proves nothing of the next.
+        if self.heard.swap(false, Ordering::Relaxed) {
+            life.heard(now);
+        }
+        life.link_lost(now, cause.clone());
+        drop(life);
         self.node.events.tell(Event::Suspended {
             node: self.identity.node.clone(),
             cause,
@@ -122,9 +127,11 @@ impl PeerInner {
         self.links.fetch_add(1, Ordering::AcqRel);
         receive.acknowledged = [0; LANES];
         let description = format!("{scheme} ({})", link.description);
+        // From here on a failure is the new link's.
+        self.failed.store(false, Ordering::Release);
+        lock(&self.failure).take();
         *lock(&self.gate) = Some(link.sender);
         *lock(&self.link) = Some(description.clone());
-        self.failed.store(false, Ordering::Release);
         drop(receive);
         self.node.events.tell(Event::Resumed {
             node: self.identity.node.clone(),
