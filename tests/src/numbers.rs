@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use transport::{Address, Mailbox};
 
+use crate::audit::PATIENCE;
+
 /// Says how many numbers there were, after the last.
 const END: u64 = u64::MAX;
 
@@ -71,22 +73,25 @@ pub struct Received {
     pub total: Option<u64>,
 }
 
-/// Takes numbers until the end has come, or until none has come for as long as `quiet`.
+/// Takes numbers until the end has come, or until there are none left and `no_more` says that none will come.
 ///
 /// # Panics
-/// When one is lost, doubled, out of order or damaged, or when the end comes and some are missing.
-pub fn receive(inbox: &mut Mailbox, quiet: Duration) -> Received {
+/// When one is lost, doubled, out of order or damaged, when the end comes and some are missing, or when nothing comes for too
+/// long.
+pub fn receive(inbox: &mut Mailbox, no_more: impl Fn() -> bool) -> Received {
     let mut count = 0;
     let mut since = Instant::now();
     loop {
-        let Ok(message) = inbox.recv_timeout(quiet) else {
+        // Asked before the look: what came until then is found.
+        let last = no_more();
+        let Ok(message) = inbox.recv_timeout(Duration::from_millis(50)) else {
             return Received { count, total: None };
         };
         let Some(message) = message else {
-            // A process that was stopped finds the time passed, and its messages waiting.
-            if since.elapsed() >= quiet && inbox.depth() == 0 {
+            if last {
                 return Received { count, total: None };
             }
+            assert!(since.elapsed() < PATIENCE, "nothing after {count} messages");
             continue;
         };
         since = Instant::now();
