@@ -11,6 +11,7 @@ use crate::chunk::Chunk;
 use crate::codec::Reader;
 use crate::dead_letter::{DeadLetter, Reason};
 use crate::frame::Kind;
+use crate::handshake::CAPABILITY_TRACES;
 use crate::lane::Lane;
 use crate::large::{LONGEST_ORDINARY, Stream, longest_chunk};
 use crate::mailbox::{LocalDelivery, Lost, MailboxShared, Overflow};
@@ -21,16 +22,12 @@ use crate::protocol::Asked;
 use crate::questions::THIS_NODE;
 use crate::ring::{Claim, ClaimError, Position};
 use crate::session::Ended;
+use crate::trace::{Tagged, Tags};
 use crate::wait::WaitList;
 use crate::watch::Watchers;
 
 /// Flag of a message frame whose extension starts with a correlation id (u64, little-endian).
 pub const FLAG_CORRELATION: u8 = 1;
-
-/// Bytes of the extension that the flags announce.
-pub(crate) const fn extension_len(correlation: Option<u64>) -> usize {
-    if correlation.is_some() { 8 } else { 0 }
-}
 
 /// The correlation id in a frame's extension, if its flags announce one.
 pub(crate) fn correlation_in(flags: u8, extension: &[u8]) -> Option<u64> {
@@ -133,7 +130,7 @@ impl Route {
         let ordinary = peer.send.ring(Lane::Ordinary).max_body();
         peer.large.allow(terms.max_message);
         Route {
-            longest_ordinary: LONGEST_ORDINARY.min(ordinary - extension_len(Some(0))),
+            longest_ordinary: LONGEST_ORDINARY.min(ordinary - Tags::LONGEST),
             peer,
             mailbox,
             protocol,
@@ -245,17 +242,17 @@ impl Route {
     ///
     /// Always inline: a slot that is handed up through memory costs more than all the rest.
     #[inline(always)]
-    fn claim(&self, len: usize, correlation: Option<u64>) -> Result<Option<Slot<'_>>, SendError> {
+    fn claim<T: Tagged>(&self, len: usize, tags: T) -> Result<Option<Slot<'_, T>>, SendError> {
         self.check(len)?;
+        let tags = tags.understood(|| self.reads_traces());
         let large = len > self.longest_ordinary || self.is_behind();
         if !self.take_credit_or_drop()? {
             return Ok(None);
         }
         let claimed = if large {
-            self.claim_chunk(len, correlation)
+            self.claim_chunk(len, &tags.tags())
         } else {
-            let extension = extension_len(correlation);
-            let claim = self.peer.send.ring(Lane::Ordinary).claim(extension + len);
+            let claim = self.peer.send.ring(Lane::Ordinary).claim(tags.tags().len() + len);
             claim.map(|claim| (claim, Place::Ordinary))
         };
         match claimed {
@@ -263,7 +260,7 @@ impl Route {
                 claim,
                 place,
                 route: self,
-                correlation,
+                tags,
             })),
             Err(error) => Err(self.not_claimed(len, &error)),
         }
@@ -302,6 +299,11 @@ impl Route {
         Ok(())
     }
 
+    /// Whether the peer reads trace contexts.
+    pub(crate) fn reads_traces(&self) -> bool {
+        self.peer.identity.capabilities & CAPABILITY_TRACES != 0
+    }
+
     /// Whether messages to this mailbox are in the large lane, so that the next must not go past them.
     #[inline]
     fn is_behind(&self) -> bool {
@@ -322,13 +324,13 @@ impl Route {
     }
 
     #[cold]
-    fn claim_chunk(&self, len: usize, correlation: Option<u64>) -> Result<(Claim<'_>, Place), ClaimError> {
+    fn claim_chunk(&self, len: usize, tags: &Tags<'_>) -> Result<(Claim<'_>, Place), ClaimError> {
         let ring = self.peer.send.ring(Lane::Large);
         let max = longest_chunk(ring);
         if len > max {
             return Err(ClaimError::TooLarge { len, max });
         }
-        let claim = ring.claim(Chunk::extension_len(correlation) + len)?;
+        let claim = ring.claim(Chunk::extension_len(tags) + len)?;
         let place = Place::Large {
             after: self.keep_place(&claim),
             tell: len <= self.longest_ordinary,
@@ -402,19 +404,19 @@ enum Place {
 }
 
 /// Credit and room for one message that fits a frame.
-struct Slot<'r> {
+struct Slot<'r, T> {
     claim: Claim<'r>,
     place: Place,
     route: &'r Route,
-    correlation: Option<u64>,
+    tags: T,
 }
 
-impl Slot<'_> {
+impl<T: Tagged> Slot<'_, T> {
     #[inline]
     fn extension_len(&self) -> usize {
         match self.place {
-            Place::Ordinary => extension_len(self.correlation),
-            Place::Large { .. } => Chunk::extension_len(self.correlation),
+            Place::Ordinary => self.tags.tags().len(),
+            Place::Large { .. } => Chunk::extension_len(&self.tags.tags()),
         }
     }
 
@@ -435,32 +437,38 @@ impl Slot<'_> {
     /// Publishes the message.
     #[inline]
     fn commit(mut self) {
-        let extension = self.extension_len();
-        let handle = self.route.handle;
         match self.place {
             Place::Ordinary => {
-                let mut flags = 0;
-                if let Some(correlation) = self.correlation {
-                    flags |= FLAG_CORRELATION;
-                    self.claim.body()[..extension].copy_from_slice(&correlation.to_le_bytes());
+                let tags = self.tags.tags();
+                let extension = tags.len();
+                if extension > 0 {
+                    tags.encode(&mut self.claim.body()[..extension]);
                 }
-                self.claim.commit(Kind::Message, flags, extension as u8, handle);
-            }
-            Place::Large { after, tell } => {
-                let body = self.claim.body();
-                let chunk = Chunk {
-                    total: (body.len() - extension) as u32,
-                    offset: 0,
-                    after,
-                    correlation: self.correlation,
-                    abandoned: false,
-                    tell,
-                };
-                chunk.encode(&mut body[..extension]);
+                let handle = self.route.handle;
                 self.claim
-                    .commit(Kind::Chunk, chunk.flags(), extension as u8, handle);
+                    .commit(Kind::Message, tags.flags(), extension as u8, handle);
             }
+            Place::Large { after, tell } => self.commit_chunk(after, tell),
         }
+    }
+
+    #[cold]
+    fn commit_chunk(mut self, after: Position, tell: bool) {
+        let extension = self.extension_len();
+        let tags = self.tags.tags();
+        let body = self.claim.body();
+        let chunk = Chunk {
+            total: (body.len() - extension) as u32,
+            offset: 0,
+            after,
+            correlation: tags.correlation,
+            trace: tags.trace.copied(),
+            abandoned: false,
+            tell,
+        };
+        chunk.encode(&mut body[..extension]);
+        self.claim
+            .commit(Kind::Chunk, chunk.flags(), extension as u8, self.route.handle);
     }
 }
 
@@ -514,11 +522,16 @@ impl Address {
     /// As [`Address::try_send`].
     #[inline]
     pub fn try_send_with(&self, payload: &[u8], correlation: Option<u64>) -> Result<(), SendError> {
+        self.try_send_tagged(payload, correlation)
+    }
+
+    #[inline]
+    pub(crate) fn try_send_tagged(&self, payload: &[u8], tags: impl Tagged) -> Result<(), SendError> {
         match &self.target {
             Target::Remote(route) if route.is_streamed(payload.len()) => {
-                Stream::new(route, payload, correlation).send_at_once()
+                Stream::new(route, payload, tags.tags()).send_at_once()
             }
-            Target::Remote(route) => match route.claim(payload.len(), correlation)? {
+            Target::Remote(route) => match route.claim(payload.len(), tags)? {
                 Some(mut slot) => {
                     slot.payload().copy_from_slice(payload);
                     slot.commit();
@@ -526,11 +539,11 @@ impl Address {
                     Ok(())
                 }
                 None => {
-                    route.drop_newest(payload.len(), correlation);
+                    route.drop_newest(payload.len(), tags.tags().correlation);
                     Ok(())
                 }
             },
-            Target::Local(mailbox, node) => send_locally(mailbox, node, payload, correlation),
+            Target::Local(mailbox, node) => send_locally(mailbox, node, payload, tags.tags()),
         }
     }
 
@@ -538,7 +551,7 @@ impl Address {
     pub(crate) fn try_write(
         &self,
         len: usize,
-        correlation: Option<u64>,
+        tags: impl Tagged,
         write: impl FnOnce(&mut [u8]) -> Result<(), SendError>,
     ) -> Result<(), SendError> {
         let route = match &self.target {
@@ -547,11 +560,11 @@ impl Address {
             Target::Remote(_) | Target::Local(..) => {
                 let mut payload = vec![0; len];
                 write(&mut payload)?;
-                return self.try_send_with(&payload, correlation);
+                return self.try_send_tagged(&payload, tags);
             }
         };
-        let Some(mut slot) = route.claim(len, correlation)? else {
-            route.drop_newest(len, correlation);
+        let Some(mut slot) = route.claim(len, tags)? else {
+            route.drop_newest(len, tags.tags().correlation);
             return Ok(());
         };
         if let Err(error) = write(slot.payload()) {
@@ -606,18 +619,18 @@ impl Address {
         self.send_until(payload, correlation, Some(timeout))
     }
 
-    fn send_until(
+    pub(crate) fn send_until(
         &self,
         payload: &[u8],
-        correlation: Option<u64>,
+        tags: impl Tagged,
         timeout: Option<Duration>,
     ) -> Result<(), SendError> {
-        if let Some(mut stream) = self.stream(payload, correlation) {
+        if let Some(mut stream) = self.stream(payload, &tags) {
             let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
             let sent = self.driver().wait_for(deadline, |waker| stream.poll(waker));
             return sent.unwrap_or(Err(SendError::TimedOut(timeout.unwrap_or_default())));
         }
-        self.waiting_for_room(timeout, || self.try_send_with(payload, correlation))
+        self.waiting_for_room(timeout, || self.try_send_tagged(payload, tags))
     }
 
     /// Attempts to send until it is done, there is no room within `timeout`, or no waiting mends it.
@@ -643,10 +656,10 @@ impl Address {
     }
 
     /// The stream in which a message has to be sent; `None` when it fits one frame.
-    fn stream<'m>(&'m self, payload: &'m [u8], correlation: Option<u64>) -> Option<Stream<'m>> {
+    fn stream<'m>(&'m self, payload: &'m [u8], tags: &'m impl Tagged) -> Option<Stream<'m>> {
         match &self.target {
             Target::Remote(route) if route.is_streamed(payload.len()) => {
-                Some(Stream::new(route, payload, correlation))
+                Some(Stream::new(route, payload, tags.tags()))
             }
             Target::Remote(_) | Target::Local(..) => None,
         }
@@ -659,10 +672,14 @@ impl Address {
     /// # Errors
     /// As [`Address::send`].
     pub async fn send_async(&self, payload: &[u8]) -> Result<(), SendError> {
-        if let Some(mut stream) = self.stream(payload, None) {
+        self.send_tagged(payload, None).await
+    }
+
+    pub(crate) async fn send_tagged(&self, payload: &[u8], tags: impl Tagged) -> Result<(), SendError> {
+        if let Some(mut stream) = self.stream(payload, &tags) {
             return poll_fn(|context| stream.poll(context.waker())).await;
         }
-        poll_fn(|context| self.attempt_with(context.waker(), || self.try_send(payload))).await
+        poll_fn(|context| self.attempt_with(context.waker(), || self.try_send_tagged(payload, tags))).await
     }
 
     /// Reserves room for a message of `len` bytes, waiting for it if the policy is to wait: back-pressure before the
@@ -766,7 +783,7 @@ fn send_locally(
     mailbox: &Arc<MailboxShared>,
     node: &NodeInner,
     payload: &[u8],
-    correlation: Option<u64>,
+    tags: Tags<'_>,
 ) -> Result<(), SendError> {
     let max = mailbox.options.max_message as usize;
     if payload.len() > max {
@@ -775,17 +792,17 @@ fn send_locally(
             max,
         });
     }
-    match mailbox.deliver_locally(correlation, payload) {
+    match mailbox.deliver_locally(tags, payload) {
         LocalDelivery::Done => Ok(()),
         LocalDelivery::Closed => Err(SendError::MailboxClosed {
             mailbox: mailbox.name.clone(),
         }),
         LocalDelivery::Full if mailbox.options.overflow == Overflow::DropNewest => {
-            node.questions.not_taken(correlation, THIS_NODE);
+            node.questions.not_taken(tags.correlation, THIS_NODE);
             mailbox.report(Lost {
                 reason: Reason::DroppedNewest,
                 from: None,
-                correlation,
+                correlation: tags.correlation,
                 len: payload.len(),
                 age: Some(Duration::ZERO),
             });
@@ -800,7 +817,7 @@ fn send_locally(
 /// Room for one message in the peer's mailbox and in the link: write it in place, then send it. Dropped, it gives
 /// the credit back. Until then it holds up what is sent after it on the same link, so write soon.
 pub struct Permit<'a> {
-    slot: Option<Slot<'a>>,
+    slot: Option<Slot<'a, Option<u64>>>,
 }
 
 impl Permit<'_> {

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 
 use crate::codec::Reader;
 use crate::ring::Position;
+use crate::trace::{self, Tags, TraceContext};
 
 /// Bytes of the extension of a chunk without a correlation id.
 pub(crate) const EXTENSION: usize = 16;
@@ -23,6 +24,8 @@ pub(crate) mod flag {
     pub(crate) const ABANDONED: u8 = 2;
     /// The sender wants to know at once that the message was consumed.
     pub(crate) const TELL: u8 = 4;
+    /// The extension ends with a trace context.
+    pub(crate) const TRACE: u8 = 8;
 }
 
 /// Byte ranges of the extension.
@@ -32,7 +35,6 @@ mod field {
     pub(super) const TOTAL: Range<usize> = 0..4;
     pub(super) const OFFSET: Range<usize> = 4..8;
     pub(super) const AFTER: Range<usize> = 8..16;
-    pub(super) const CORRELATION: Range<usize> = 16..24;
 }
 
 /// What the extension and the flags of a chunk say.
@@ -46,6 +48,8 @@ pub(crate) struct Chunk {
     pub(crate) after: Position,
     /// Of the last chunk: the message's correlation id.
     pub(crate) correlation: Option<u64>,
+    /// Of the last chunk: the message's trace context.
+    pub(crate) trace: Option<TraceContext>,
     /// The message is given up.
     pub(crate) abandoned: bool,
     /// The sender waits for the acknowledgement.
@@ -82,8 +86,16 @@ pub(crate) enum ChunkError {
 
 impl Chunk {
     /// Bytes that the extension takes.
-    pub(crate) const fn extension_len(correlation: Option<u64>) -> usize {
-        EXTENSION + if correlation.is_some() { 8 } else { 0 }
+    pub(crate) const fn extension_len(tags: &Tags<'_>) -> usize {
+        EXTENSION + tags.len()
+    }
+
+    /// What travels with the message beside its bytes.
+    pub(crate) fn tags(&self) -> Tags<'_> {
+        Tags {
+            correlation: self.correlation,
+            trace: self.trace.as_ref(),
+        }
     }
 
     /// The flags.
@@ -92,6 +104,7 @@ impl Chunk {
         bit(self.correlation.is_some(), flag::CORRELATION)
             | bit(self.abandoned, flag::ABANDONED)
             | bit(self.tell, flag::TELL)
+            | bit(self.trace.is_some(), flag::TRACE)
     }
 
     /// Writes the extension.
@@ -102,9 +115,7 @@ impl Chunk {
         extension[field::TOTAL].copy_from_slice(&self.total.to_le_bytes());
         extension[field::OFFSET].copy_from_slice(&self.offset.to_le_bytes());
         extension[field::AFTER].copy_from_slice(&self.after.to_le_bytes());
-        if let Some(correlation) = self.correlation {
-            extension[field::CORRELATION].copy_from_slice(&correlation.to_le_bytes());
-        }
+        self.tags().encode(&mut extension[EXTENSION..]);
     }
 
     /// Reads flags and extension of a chunk that carries `len` bytes of its message. What follows the known fields
@@ -115,7 +126,7 @@ impl Chunk {
     pub(crate) fn decode(flags: u8, extension: &[u8], len: usize) -> Result<Chunk, ChunkError> {
         let short = |_| ChunkError::ShortExtension(extension.len());
         let mut fields = Reader::new(extension);
-        let chunk = Chunk {
+        let mut chunk = Chunk {
             total: fields.u32().map_err(short)?,
             offset: fields.u32().map_err(short)?,
             after: fields.u64().map_err(short)?,
@@ -124,9 +135,13 @@ impl Chunk {
             } else {
                 None
             },
+            trace: None,
             abandoned: flags & flag::ABANDONED != 0,
             tell: flags & flag::TELL != 0,
         };
+        if flags & flag::TRACE != 0 {
+            chunk.trace = trace::read(extension, Chunk::extension_len(&chunk.tags()));
+        }
         let Chunk { total, offset, .. } = chunk;
         if len as u64 + u64::from(offset) > u64::from(total) {
             return Err(ChunkError::OutsideMessage { total, offset, len });
@@ -271,6 +286,7 @@ mod tests {
             offset,
             after: 0,
             correlation: None,
+            trace: None,
             abandoned: false,
             tell: false,
         }
@@ -288,22 +304,31 @@ mod tests {
 
     #[test]
     fn flags_and_extension_survive_the_wire() {
-        for bits in 0..8 {
+        let trace = TraceContext::new([7; 16], [9; 8], 1);
+        for bits in 0..16 {
             let sent = Chunk {
                 total: 900,
                 offset: 300,
                 after: 0x0102_0304_0506,
                 correlation: (bits & 1 != 0).then_some(77),
+                trace: trace.filter(|_| bits & 8 != 0),
                 abandoned: bits & 2 != 0,
                 tell: bits & 4 != 0,
             };
-            let mut extension = vec![0; Chunk::extension_len(sent.correlation)];
+            let mut extension = vec![0; Chunk::extension_len(&sent.tags())];
             sent.encode(&mut extension);
             assert_eq!(Chunk::decode(sent.flags(), &extension, 600), Ok(sent));
-            assert!(matches!(
-                Chunk::decode(sent.flags(), &extension[1..], 600),
-                Err(ChunkError::ShortExtension(_))
-            ));
+            // A trace context that is not whole is as good as none; what carries the message must be there.
+            let cut = &extension[..extension.len() - 1];
+            if sent.trace.is_some() {
+                let untraced = Chunk { trace: None, ..sent };
+                assert_eq!(Chunk::decode(sent.flags(), cut, 600), Ok(untraced));
+            } else {
+                assert!(matches!(
+                    Chunk::decode(sent.flags(), cut, 600),
+                    Err(ChunkError::ShortExtension(_))
+                ));
+            }
         }
     }
 
@@ -327,7 +352,7 @@ mod tests {
             ..chunk(65_541, 65_536)
         };
         for (chunk, bytes) in [(last, &b"hello"[..]), (given_up, b"")] {
-            let extension = Chunk::extension_len(chunk.correlation);
+            let extension = Chunk::extension_len(&chunk.tags());
             let mut claim = ring.claim(extension + bytes.len()).unwrap();
             chunk.encode(&mut claim.body()[..extension]);
             claim.body()[extension..].copy_from_slice(bytes);

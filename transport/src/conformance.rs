@@ -36,6 +36,7 @@ macro_rules! conformance_tests {
             both_directions_at_once_with_small_rings
             several_threads_each_keep_their_order
             correlation_ids_travel_with_their_messages
+            trace_contexts_travel_with_their_messages
             a_polling_receiver_is_lent_every_message
             blocking_use_without_a_thread_of_the_nodes_own
             futures_send_and_receive_on_any_executor

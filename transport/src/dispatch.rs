@@ -16,6 +16,7 @@ use crate::mailbox::{Direct, Lost, Message, Payload, Port};
 use crate::peer::{PeerInner, Receive};
 use crate::protocol::{self, Asked, Refusal};
 use crate::questions::ANSWERS;
+use crate::trace::{Tags, trace_in};
 
 /// Mailboxes that one session may have resolved: one handle is kept for answers.
 pub(crate) const MAX_PORTS: usize = ANSWERS as usize;
@@ -55,10 +56,14 @@ pub(crate) fn hand_out(
                         let number = correlation.ok_or("answer without a correlation id")?;
                         peer.node.take_answer(Some(peer), number, payload);
                     } else {
+                        let trace = trace_in(frame.header.flags, extension);
                         let len = payload.len();
                         let port = admit(&receive.ports, handle, len)?;
                         let arrived = Arrived {
-                            correlation,
+                            tags: Tags {
+                                correlation,
+                                trace: trace.as_ref(),
+                            },
                             at: *at.get_or_insert_with(Stamp::now),
                             end: FrameEnd::new(lane, frame.position + size as u64),
                         };
@@ -156,7 +161,7 @@ fn hand_out_chunk(
             if let Some(payload) = payload {
                 let len = payload.bytes().len();
                 let arrived = Arrived {
-                    correlation: chunk.correlation,
+                    tags: chunk.tags(),
                     at: Stamp::now(),
                     end,
                 };
@@ -217,14 +222,14 @@ fn beyond_credit(port: &Port) -> String {
 
 /// A message that has arrived whole.
 #[derive(Clone, Copy)]
-struct Arrived {
-    correlation: Option<u64>,
+struct Arrived<'t> {
+    tags: Tags<'t>,
     at: Stamp,
     /// Where its last frame ends.
     end: FrameEnd,
 }
 
-impl Arrived {
+impl Arrived<'_> {
     /// Accounts for the message, of `len` bytes, when its mailbox did not take it and its frame has been consumed.
     #[cold]
     fn nowhere(self, len: usize, peer: &Arc<PeerInner>, port: &Arc<Port>) {
@@ -236,7 +241,7 @@ impl Arrived {
         let lost = Lost {
             reason: Reason::MailboxClosed,
             from: port.sender(),
-            correlation: self.correlation,
+            correlation: self.tags.correlation,
             len,
             age: Some(self.at.age()),
         };
@@ -247,7 +252,7 @@ impl Arrived {
             handle: port.handle,
             length: len as u32,
             waited: 0,
-            correlation: self.correlation.unwrap_or(0),
+            correlation: self.tags.correlation.unwrap_or(0),
             lane: self.end.lane(),
             consumed: self.end.position(),
         });
@@ -259,11 +264,11 @@ impl Arrived {
 fn hand_over(
     peer: &Arc<PeerInner>,
     port: &Arc<Port>,
-    arrived: Arrived,
+    arrived: Arrived<'_>,
     payload: Payload<'_>,
     direct: &mut Option<Direct<'_>>,
 ) -> bool {
-    let Arrived { correlation, at, end } = arrived;
+    let Arrived { tags, at, end } = arrived;
     if let Some(direct) = direct
         && Arc::ptr_eq(direct.mailbox, &port.mailbox)
         && direct.panic.is_none()
@@ -271,14 +276,15 @@ fn hand_over(
         port.take();
         direct.lend(Message {
             payload: payload.bytes(),
-            correlation,
+            correlation: tags.correlation,
+            trace: tags.trace,
             at,
             port: Some(port),
             node: &peer.node,
         });
         return true;
     }
-    port.mailbox.deliver(port, correlation, payload, at, end).is_ok()
+    port.mailbox.deliver(port, tags, payload, at, end).is_ok()
 }
 
 fn obey(peer: &Arc<PeerInner>, receive: &mut Receive, control: Control) -> Result<(), String> {

@@ -12,11 +12,12 @@ use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
 
 use crate::address::{Route, SendError};
-use crate::chunk::{Chunk, MAX_CHUNK};
+use crate::chunk::{Chunk, EXTENSION, MAX_CHUNK};
 use crate::frame::{Header, Kind};
 use crate::lane::Lane;
 use crate::peer::PeerInner;
 use crate::ring::{ClaimError, SendRing};
+use crate::trace::{Tagged, Tags};
 use crate::wait::{WaitList, lock};
 
 /// Messages up to this length, in bytes, go on the ordinary lane where its frames allow it. Shorter would send more
@@ -117,10 +118,11 @@ fn commit_abandoned(peer: &PeerInner, message: &Abandoned) -> bool {
         offset: message.offset,
         after: 0,
         correlation: None,
+        trace: None,
         abandoned: true,
         tell: false,
     };
-    let len = Chunk::extension_len(None);
+    let len = Chunk::extension_len(&chunk.tags());
     let Ok(mut claim) = peer.send.ring(Lane::Large).claim(len) else {
         return false;
     };
@@ -131,14 +133,14 @@ fn commit_abandoned(peer: &PeerInner, message: &Abandoned) -> bool {
 
 /// Most bytes of a message that a chunk of this ring carries.
 pub(crate) fn longest_chunk(ring: &SendRing) -> usize {
-    MAX_CHUNK.min(ring.max_body() - Chunk::extension_len(Some(0)))
+    MAX_CHUNK.min(ring.max_body() - EXTENSION - Tags::LONGEST)
 }
 
 /// The longest message that is sent without waiting half-way: half of the ring, so that it fits wherever in the ring it
 /// starts, and although the peer need not have told of the last quarter that it consumed.
 pub(crate) fn longest_at_once(ring: &SendRing) -> usize {
     let chunk = longest_chunk(ring);
-    let frames = ring.capacity() as usize / 2 / crate::frame::size(chunk + Chunk::extension_len(Some(0)));
+    let frames = ring.capacity() as usize / 2 / crate::frame::size(chunk + EXTENSION + Tags::LONGEST);
     frames * chunk
 }
 
@@ -146,7 +148,7 @@ pub(crate) fn longest_at_once(ring: &SendRing) -> usize {
 pub(crate) struct Stream<'m> {
     route: &'m Arc<Route>,
     payload: &'m [u8],
-    correlation: Option<u64>,
+    tags: Tags<'m>,
     /// Bytes that are in the ring.
     sent: usize,
     state: State,
@@ -163,11 +165,11 @@ enum State {
 }
 
 impl<'m> Stream<'m> {
-    pub(crate) fn new(route: &'m Arc<Route>, payload: &'m [u8], correlation: Option<u64>) -> Stream<'m> {
+    pub(crate) fn new(route: &'m Arc<Route>, payload: &'m [u8], tags: Tags<'m>) -> Stream<'m> {
         Stream {
             route,
             payload,
-            correlation,
+            tags: tags.understood(|| route.reads_traces()),
             sent: 0,
             state: State::Waiting,
         }
@@ -188,7 +190,7 @@ impl<'m> Stream<'m> {
             return Err(SendError::TooLongAtOnce { len, max });
         }
         let chunk = longest_chunk(self.ring());
-        let frame = crate::frame::size(chunk + Chunk::extension_len(self.correlation)) as u64;
+        let frame = crate::frame::size(chunk + Chunk::extension_len(&self.tags)) as u64;
         // All of its frames, and the padding before the end of the ring.
         let needed = (len.div_ceil(chunk) as u64 + 1) * frame;
         let ring = self.ring();
@@ -247,7 +249,7 @@ impl<'m> Stream<'m> {
                 return Ok(());
             }
             Ok(false) => {
-                route.drop_newest(self.payload.len(), self.correlation);
+                route.drop_newest(self.payload.len(), self.tags.correlation);
                 self.state = State::Over;
             }
             Err(error) => {
@@ -266,8 +268,8 @@ impl<'m> Stream<'m> {
         let left = self.payload.len() - self.sent;
         let len = left.min(longest_chunk(ring));
         let is_last = len == left;
-        let correlation = self.correlation.filter(|_| is_last);
-        let extension = Chunk::extension_len(correlation);
+        let tags = if is_last { self.tags } else { Tags::default() };
+        let extension = Chunk::extension_len(&tags);
         let mut claim = ring.claim(extension + len).map_err(|error| match error {
             ClaimError::Full { .. } | ClaimError::TooLarge { .. } => SendError::RingFull,
             ClaimError::Closed => route.why_closed(),
@@ -276,7 +278,8 @@ impl<'m> Stream<'m> {
             total: self.payload.len() as u32,
             offset: self.sent as u32,
             after: if is_last { route.keep_place(&claim) } else { 0 },
-            correlation,
+            correlation: tags.correlation,
+            trace: tags.trace.copied(),
             abandoned: false,
             tell: false,
         };

@@ -25,6 +25,7 @@ use crate::observe::MailboxObservation;
 use crate::peer::{Peer, PeerInner};
 use crate::protocol::Spoken;
 use crate::questions::THIS_NODE;
+use crate::trace::{Tags, TraceContext};
 use crate::wait::{WaitList, lock};
 use crate::watch::{Gone, Watchers};
 
@@ -101,6 +102,8 @@ struct Entry {
     port: u32,
     /// The message is not among the bytes but the next of those that lie apart.
     apart: bool,
+    /// Its trace context is the next of those that lie apart.
+    traced: bool,
     /// When it came in.
     at: Stamp,
     /// It is the one that is timed.
@@ -122,6 +125,8 @@ struct Batch {
     bytes: VecDeque<u8>,
     /// Messages that were put together from chunks: handed on as they are.
     apart: VecDeque<Vec<u8>>,
+    /// Of the messages that have one.
+    traces: VecDeque<TraceContext>,
     entries: VecDeque<Entry>,
 }
 
@@ -129,6 +134,7 @@ impl Batch {
     fn clear(&mut self) {
         self.bytes.clear();
         self.apart.clear();
+        self.traces.clear();
         self.entries.clear();
     }
 }
@@ -345,7 +351,7 @@ impl MailboxShared {
     pub(crate) fn deliver(
         &self,
         port: &Port,
-        correlation: Option<u64>,
+        tags: Tags<'_>,
         payload: Payload<'_>,
         at: Stamp,
         end: FrameEnd,
@@ -355,12 +361,12 @@ impl MailboxShared {
             return Err(MailboxClosed);
         }
         self.make_room(&mut queue);
-        self.push(queue, port.index, correlation, payload, at, end);
+        self.push(queue, port.index, tags, payload, at, end);
         Ok(())
     }
 
     /// Puts a message of this node into the queue, if there is room.
-    pub(crate) fn deliver_locally(&self, correlation: Option<u64>, payload: &[u8]) -> LocalDelivery {
+    pub(crate) fn deliver_locally(&self, tags: Tags<'_>, payload: &[u8]) -> LocalDelivery {
         let mut queue = lock(&self.queue);
         if queue.closed {
             return LocalDelivery::Closed;
@@ -375,7 +381,7 @@ impl MailboxShared {
         self.push(
             queue,
             LOCAL,
-            correlation,
+            tags,
             Payload::Lent(payload),
             Stamp::now(),
             FrameEnd::NOWHERE,
@@ -390,7 +396,7 @@ impl MailboxShared {
             self.push(
                 queue,
                 LOCAL,
-                None,
+                Tags::default(),
                 Payload::Lent(payload),
                 Stamp::now(),
                 FrameEnd::NOWHERE,
@@ -402,7 +408,7 @@ impl MailboxShared {
         &self,
         mut queue: std::sync::MutexGuard<'_, Queue>,
         port: u32,
-        correlation: Option<u64>,
+        tags: Tags<'_>,
         payload: Payload<'_>,
         at: Stamp,
         end: FrameEnd,
@@ -412,11 +418,15 @@ impl MailboxShared {
             len: payload.bytes().len() as u32,
             port,
             apart: matches!(payload, Payload::Whole(_)),
+            traced: tags.trace.is_some(),
             at,
             timed,
-            correlation,
+            correlation: tags.correlation,
             end,
         });
+        if let Some(trace) = tags.trace {
+            queue.batch.traces.push_back(*trace);
+        }
         match payload {
             Payload::Lent(bytes) => queue.batch.bytes.extend(bytes),
             Payload::Whole(bytes) => queue.batch.apart.push_back(bytes),
@@ -437,6 +447,9 @@ impl MailboxShared {
             queue.batch.bytes.drain(..oldest.bytes());
             if oldest.apart {
                 queue.batch.apart.pop_front();
+            }
+            if oldest.traced {
+                queue.batch.traces.pop_front();
             }
             if oldest.timed {
                 queue.timer.stop();
@@ -512,6 +525,8 @@ pub struct Message<'m> {
     pub payload: &'m [u8],
     /// The correlation id, if the sender gave one.
     pub correlation: Option<u64>,
+    /// The span that it was sent in, if the sender gave one: [`crate::Address::traced`].
+    pub trace: Option<&'m TraceContext>,
     pub(crate) at: Stamp,
     pub(crate) port: Option<&'m Port>,
     pub(crate) node: &'m Arc<NodeInner>,
@@ -556,6 +571,8 @@ pub struct Mailbox {
     offset: usize,
     /// The message that is lent, when it lay apart.
     large: Vec<u8>,
+    /// The trace context of the message that is lent.
+    trace: Option<TraceContext>,
 }
 
 enum Fill {
@@ -574,6 +591,7 @@ impl Mailbox {
             taken: 0,
             offset: 0,
             large: Vec::new(),
+            trace: None,
         }
     }
 
@@ -618,6 +636,9 @@ impl Mailbox {
                 if entry.apart {
                     self.front.apart.extend(queue.batch.apart.pop_front());
                 }
+                if entry.traced {
+                    self.front.traces.extend(queue.batch.traces.pop_front());
+                }
                 self.front.entries.push_back(entry);
             }
         } else {
@@ -655,6 +676,12 @@ impl Mailbox {
                 false => Vec::new(),
             };
         }
+        if entry.traced || self.trace.is_some() {
+            self.trace = match entry.traced {
+                true => self.front.traces.pop_front(),
+                false => None,
+            };
+        }
         self.shared
             .held
             .store(self.front.entries.len() - self.taken, Ordering::Relaxed);
@@ -671,6 +698,7 @@ impl Mailbox {
         Message {
             payload,
             correlation: entry.correlation,
+            trace: self.trace.as_ref(),
             at: entry.at,
             port,
             node: &self.node,

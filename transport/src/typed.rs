@@ -37,6 +37,7 @@ mod codec;
 mod mailbox;
 mod protocol;
 mod reference;
+mod traced;
 
 pub use address::Address;
 pub use ask::{Asker, Question};
@@ -44,3 +45,4 @@ pub use codec::{Codec, EncodeError, InPlace, Postcard, Raw, Undecodable};
 pub use mailbox::{Mailbox, Message, RecvError};
 pub use protocol::Protocol;
 pub use reference::Reference;
+pub use traced::Traced;

@@ -5,9 +5,10 @@
 use std::thread;
 
 use super::{
-    Harness, Pair, eventually, nothing_more, number, numbered, options, pair, pair_with, send_numbered, take,
+    Harness, PATIENCE, Pair, eventually, nothing_more, number, numbered, options, pair, pair_with,
+    send_numbered, take,
 };
-use crate::{LaneSizes, MailboxOptions, Overflow};
+use crate::{LaneSizes, MailboxOptions, Overflow, TraceContext};
 
 pub fn messages_of_every_size_arrive_in_order(harness: &dyn Harness) {
     const COUNT: u64 = 5_000;
@@ -84,4 +85,43 @@ pub fn correlation_ids_travel_with_their_messages(harness: &dyn Harness) {
     assert_eq!(message.peer().expect("from a peer").node(), "a");
     let message = inbox.recv().unwrap();
     assert_eq!((message.payload, message.correlation), (&b"remark"[..], None));
+}
+
+pub fn trace_contexts_travel_with_their_messages(harness: &dyn Harness) {
+    const LARGE: usize = 200_000;
+    let Pair { a: _a, b, to_b } = pair(harness);
+    let context = |span: u8| TraceContext::new([7; 16], [span; 8], TraceContext::SAMPLED).unwrap();
+    for overflow in [Overflow::Wait, Overflow::DropOldest] {
+        let name = format!("{overflow:?}");
+        let roomy = MailboxOptions {
+            max_message: LARGE as u32,
+            ..options(1024, overflow)
+        };
+        let mut inbox = b.mailbox(&name, roomy).unwrap();
+        let address = to_b.address(&name).unwrap();
+        // On the ordinary lane, on the large one in chunks, behind that, and from the receiver's own node.
+        let here = b.address(&name).unwrap();
+        let sent = [
+            (&address, 8, Some(context(1)), Some(5)),
+            (&address, 8, None, Some(6)),
+            (&address, 8, Some(context(2)), None),
+            (&address, LARGE, Some(context(3)), Some(7)),
+            (&address, 8, Some(context(4)), None),
+            (&address, LARGE, None, None),
+            (&address, 8, None, None),
+            (&here, 8, Some(context(5)), Some(8)),
+            (&here, 8, None, None),
+        ];
+        for (to, len, trace, correlation) in sent {
+            let payload = vec![9; len];
+            to.traced(trace)
+                .send_timeout(&payload, correlation, PATIENCE)
+                .unwrap();
+            let message = inbox.recv_timeout(PATIENCE).unwrap().expect("a message in time");
+            assert_eq!(
+                (message.payload.len(), message.trace.copied(), message.correlation),
+                (len, trace, correlation)
+            );
+        }
+    }
 }

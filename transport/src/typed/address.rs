@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use std::marker::PhantomData;
 use std::time::Duration;
 
+use crate::trace::Tagged;
 use crate::typed::{Codec, Protocol, Reference};
 use crate::{Node, Peer, ResolveError, SendError};
 
@@ -34,9 +35,9 @@ impl<M: Protocol> Address<M> {
         Reference::new(self.raw.reference())
     }
 
-    pub(super) fn try_write(&self, message: &M, correlation: Option<u64>) -> Result<(), SendError> {
+    pub(super) fn try_write(&self, message: &M, tags: impl Tagged) -> Result<(), SendError> {
         let len = M::Codec::len(message)?;
-        self.raw.try_write(len, correlation, |slot| {
+        self.raw.try_write(len, tags, |slot| {
             M::Codec::encode(message, slot).map_err(SendError::from)
         })
     }
@@ -73,10 +74,7 @@ impl<M: Protocol> Address<M> {
     /// # Errors
     /// As [`crate::Address::send`], and [`SendError::Unencodable`].
     pub fn send(&self, message: &M) -> Result<(), SendError> {
-        match self.encoded_for_chunks(message)? {
-            Some(encoded) => self.raw.send(&encoded),
-            None => self.raw.waiting_for_room(None, || self.try_write(message, None)),
-        }
+        self.send_tagged(message, None, None)
     }
 
     /// As [`Address::send`], for at most `timeout`.
@@ -84,11 +82,20 @@ impl<M: Protocol> Address<M> {
     /// # Errors
     /// As [`Address::send`], and [`SendError::TimedOut`].
     pub fn send_timeout(&self, message: &M, timeout: Duration) -> Result<(), SendError> {
+        self.send_tagged(message, None, Some(timeout))
+    }
+
+    pub(super) fn send_tagged(
+        &self,
+        message: &M,
+        tags: impl Tagged,
+        timeout: Option<Duration>,
+    ) -> Result<(), SendError> {
         match self.encoded_for_chunks(message)? {
-            Some(encoded) => self.raw.send_timeout(&encoded, None, timeout),
+            Some(encoded) => self.raw.send_until(&encoded, tags, timeout),
             None => self
                 .raw
-                .waiting_for_room(Some(timeout), || self.try_write(message, None)),
+                .waiting_for_room(timeout, || self.try_write(message, tags)),
         }
     }
 
@@ -97,12 +104,16 @@ impl<M: Protocol> Address<M> {
     /// # Errors
     /// As [`Address::send`].
     pub async fn send_async(&self, message: &M) -> Result<(), SendError> {
+        self.send_tagged_async(message, None).await
+    }
+
+    pub(super) async fn send_tagged_async(&self, message: &M, tags: impl Tagged) -> Result<(), SendError> {
         if let Some(encoded) = self.encoded_for_chunks(message)? {
-            return self.raw.send_async(&encoded).await;
+            return self.raw.send_tagged(&encoded, tags).await;
         }
         poll_fn(|context| {
             self.raw
-                .attempt_with(context.waker(), || self.try_write(message, None))
+                .attempt_with(context.waker(), || self.try_write(message, tags))
         })
         .await
     }

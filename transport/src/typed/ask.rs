@@ -31,10 +31,15 @@ impl<M: Question> Address<M> {
     /// # Errors
     /// [`AskError`].
     pub fn ask(&self, question: &M, timeout: Duration) -> Result<M::Answer, AskError> {
-        let answer = self
-            .raw()
-            .ask_with(timeout, |number| self.try_write(question, Some(number)))?;
-        decode::<M>(&answer)
+        self.ask_writing(timeout, |number| self.try_write(question, Some(number)))
+    }
+
+    pub(super) fn ask_writing(
+        &self,
+        timeout: Duration,
+        write: impl Fn(u64) -> Result<(), SendError>,
+    ) -> Result<M::Answer, AskError> {
+        decode::<M>(&self.raw().ask_with(timeout, write)?)
     }
 
     /// As [`Address::ask`], as a future that any executor can run.
@@ -42,11 +47,16 @@ impl<M: Question> Address<M> {
     /// # Errors
     /// [`AskError`].
     pub async fn ask_async(&self, question: &M, timeout: Duration) -> Result<M::Answer, AskError> {
-        let answer = self
-            .raw()
-            .ask_with_async(timeout, |number| self.try_write(question, Some(number)))
-            .await?;
-        decode::<M>(&answer)
+        let write = |number| self.try_write(question, Some(number));
+        self.ask_writing_async(timeout, write).await
+    }
+
+    pub(super) async fn ask_writing_async(
+        &self,
+        timeout: Duration,
+        write: impl Fn(u64) -> Result<(), SendError>,
+    ) -> Result<M::Answer, AskError> {
+        decode::<M>(&self.raw().ask_with_async(timeout, write).await?)
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::dead_letter::Reason;
 use crate::typed::{Asker, Question};
 use crate::typed::{Codec, Protocol, Undecodable};
-use crate::{Gone, MailboxClosed, MailboxOptions, Node, NodeError, Peer, Watch};
+use crate::{Gone, MailboxClosed, MailboxOptions, Node, NodeError, Peer, TraceContext, Watch};
 
 /// The receiving end of a mailbox that speaks `M`. As [`crate::Mailbox`], and what can't be decoded is an error, counted,
 /// and a dead letter ([`Reason::Undecodable`]); the messages after it are there as ever.
@@ -27,6 +27,11 @@ impl<M: Protocol> Message<'_, M> {
     /// The correlation id, if the sender gave one.
     pub fn correlation(&self) -> Option<u64> {
         self.raw.correlation
+    }
+
+    /// The span that it was sent in, if the sender gave one.
+    pub fn trace(&self) -> Option<&TraceContext> {
+        self.raw.trace
     }
 
     /// The sender's node; `None` for this node itself, or when its session is over.
