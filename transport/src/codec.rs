@@ -47,7 +47,7 @@ impl<'b> Reader<'b> {
     /// The next `len` bytes.
     ///
     /// # Errors
-    /// [`DecodeError::Truncated`], as for every field below.
+    /// [`DecodeError::Truncated`].
     pub fn bytes(&mut self, len: usize) -> Result<&'b [u8], DecodeError> {
         let Some((taken, rest)) = self.bytes.split_at_checked(len) else {
             return Err(DecodeError::Truncated {
@@ -59,6 +59,9 @@ impl<'b> Reader<'b> {
     }
 
     /// The next `N` bytes.
+    ///
+    /// # Errors
+    /// [`DecodeError::Truncated`].
     #[allow(missing_docs)]
     pub fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
         let mut array = [0; N];
@@ -67,31 +70,49 @@ impl<'b> Reader<'b> {
     }
 
     /// One byte.
+    ///
+    /// # Errors
+    /// [`DecodeError::Truncated`].
     pub fn u8(&mut self) -> Result<u8, DecodeError> {
         Ok(self.array::<1>()?[0])
     }
 
     /// Two bytes, little-endian.
+    ///
+    /// # Errors
+    /// [`DecodeError::Truncated`].
     pub fn u16(&mut self) -> Result<u16, DecodeError> {
         Ok(u16::from_le_bytes(self.array()?))
     }
 
     /// Four bytes, little-endian.
+    ///
+    /// # Errors
+    /// [`DecodeError::Truncated`].
     pub fn u32(&mut self) -> Result<u32, DecodeError> {
         Ok(u32::from_le_bytes(self.array()?))
     }
 
     /// Eight bytes, little-endian.
+    ///
+    /// # Errors
+    /// [`DecodeError::Truncated`].
     pub fn u64(&mut self) -> Result<u64, DecodeError> {
         Ok(u64::from_le_bytes(self.array()?))
     }
 
     /// Sixteen bytes, little-endian.
+    ///
+    /// # Errors
+    /// [`DecodeError::Truncated`].
     pub fn u128(&mut self) -> Result<u128, DecodeError> {
         Ok(u128::from_le_bytes(self.array()?))
     }
 
     /// A u8 length and as many bytes of UTF-8.
+    ///
+    /// # Errors
+    /// [`DecodeError::Truncated`]; [`DecodeError::NotText`], which names `field`.
     pub fn text(&mut self, field: &'static str) -> Result<String, DecodeError> {
         let len = usize::from(self.u8()?);
         // Copied before it is checked: a peer that shares the memory may write to it in between.
@@ -100,6 +121,9 @@ impl<'b> Reader<'b> {
     }
 
     /// A u16 length and as many bytes.
+    ///
+    /// # Errors
+    /// [`DecodeError::Truncated`].
     pub fn blob(&mut self) -> Result<&'b [u8], DecodeError> {
         let len = usize::from(self.u16()?);
         self.bytes(len)

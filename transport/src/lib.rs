@@ -1,6 +1,8 @@
 //! What every link of the cluster transport shares: mirrored rings, frames, sessions, nodes and mailboxes.
 //!
 //! Nothing in this crate opens a socket or a device: that is what a [`link::Transport`] is for.
+// What can fail is a part of what an operation is: each says it.
+#![warn(clippy::missing_errors_doc)]
 #![cfg_attr(doctest, doc = include_str!("../README.md"))]
 
 pub mod address;

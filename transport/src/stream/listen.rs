@@ -54,6 +54,9 @@ impl StreamListener {
     }
 
     /// As [`StreamListener::accept`], without the future.
+    ///
+    /// # Errors
+    /// As [`StreamListener::accept`].
     pub fn poll_accept(&mut self, context: &mut Context<'_>) -> Poll<Result<Incoming, MailboxClosed>> {
         loop {
             let Poll::Ready(message) = self.mailbox.poll_recv(context.waker()) else {

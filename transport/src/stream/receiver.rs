@@ -71,6 +71,9 @@ impl StreamReceiver {
     }
 
     /// As [`StreamReceiver::read`], without the future.
+    ///
+    /// # Errors
+    /// As [`StreamReceiver::read`].
     pub fn poll_read(
         &mut self,
         context: &mut Context<'_>,
@@ -110,6 +113,9 @@ impl StreamReceiver {
     }
 
     /// The bytes that come next, lent where they lie; empty at the end of the stream. [`StreamReceiver::take`] moves on.
+    ///
+    /// # Errors
+    /// [`StreamError`].
     pub fn poll_lend(&mut self, waker: &Waker) -> Poll<Result<&[u8], StreamError>> {
         while self.held.is_empty() && !self.ended {
             match self.poll_message(waker) {

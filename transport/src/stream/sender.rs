@@ -92,6 +92,9 @@ impl StreamSender {
     }
 
     /// As [`StreamSender::write`], without the future.
+    ///
+    /// # Errors
+    /// As [`StreamSender::write`].
     pub fn poll_write(
         &mut self,
         context: &mut Context<'_>,
@@ -130,6 +133,9 @@ impl StreamSender {
     }
 
     /// As [`StreamSender::acknowledged`], without the future.
+    ///
+    /// # Errors
+    /// As [`StreamSender::acknowledged`].
     pub fn poll_acknowledged(&mut self, context: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
         loop {
             let heard = self.poll_hear(context.waker());
@@ -163,6 +169,9 @@ impl StreamSender {
     }
 
     /// As [`StreamSender::finish`], without the future.
+    ///
+    /// # Errors
+    /// As [`StreamSender::finish`].
     pub fn poll_finish(&mut self, context: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
         if let Poll::Ready(Err(error)) = self.poll_end(context) {
             return Poll::Ready(Err(error));
@@ -181,6 +190,9 @@ impl StreamSender {
     }
 
     /// Ends the stream without waiting for the reader.
+    ///
+    /// # Errors
+    /// [`StreamError`].
     pub fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
         if self.end == End::Open {
             match self.poll_message(context.waker(), forward::FINISH, 0, |_| {}) {
