@@ -72,6 +72,7 @@ impl Drop for Program {
 
 const CHAT: &str = env!("CARGO_BIN_EXE_chat");
 const ACCOUNTS: &str = env!("CARGO_BIN_EXE_accounts");
+const TRACED: &str = env!("CARGO_BIN_EXE_traced");
 
 fn chat(listen: &str) {
     let mut room = Program::start(CHAT, &["room", listen]);
@@ -99,13 +100,17 @@ fn chat(listen: &str) {
 }
 
 fn ask(arguments: &[&str]) -> String {
-    let output = Command::new(ACCOUNTS).args(arguments).output().unwrap();
+    run(ACCOUNTS, arguments).trim().to_owned()
+}
+
+fn run(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().unwrap();
     assert!(
         output.status.success(),
         "{arguments:?}: {}",
         String::from_utf8_lossy(&output.stderr)
     );
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    String::from_utf8(output.stdout).unwrap()
 }
 
 fn accounts(listen: &str) {
@@ -132,6 +137,58 @@ fn accounts(listen: &str) {
     assert_eq!(ask(&["balance", &address, "17"]), "71");
 }
 
+/// A span as the exporter prints it: what stands behind a label.
+fn field<'s>(span: &'s str, label: &str) -> &'s str {
+    let line = span.lines().find(|line| line.trim_start().starts_with(label));
+    line.and_then(|line| line.split(": ").nth(1)).expect(label).trim()
+}
+
+/// The spans of an exporter's output, by name.
+fn span<'s>(printed: &'s str, name: &str) -> &'s str {
+    let mut spans = printed.split("Span #").skip(1);
+    spans
+        .find(|span| {
+            span.lines()
+                .any(|line| line.trim() == format!("Name         : {name}"))
+        })
+        .expect(name)
+}
+
+fn traced(listen: &str) {
+    let mut service = Program::start(TRACED, &["serve", listen]);
+    let address = service.line("open at ");
+    let ours = run(TRACED, &["order", &address, "a hat"]);
+    assert!(ours.lines().any(|line| line == "50"), "{ours}");
+    // Of the server's spans the outermost is the last to end, and the line of its parent is enough of it.
+    let mut theirs = String::new();
+    while !theirs
+        .rsplit("Span #")
+        .next()
+        .is_some_and(|last| last.contains(": receive") && last.contains("ParentSpanId"))
+    {
+        assert!(service.output.read_line(&mut theirs).unwrap() > 0, "{theirs}");
+    }
+    let (order, send) = (span(&ours, "order"), span(&ours, "send"));
+    let (receive, look_up) = (span(&theirs, "receive"), span(&theirs, "look_up"));
+    for span in [send, receive, look_up] {
+        assert_eq!(field(span, "TraceId"), field(order, "TraceId"));
+    }
+    for (child, parent) in [(send, order), (receive, send), (look_up, receive)] {
+        assert_eq!(field(child, "ParentSpanId"), field(parent, "SpanId"));
+    }
+    assert!(!ours.contains("a hat") && !theirs.contains("a hat"));
+}
+
+#[test]
+fn a_trace_over_tcp() {
+    traced("tcp://127.0.0.1:0");
+}
+
+#[test]
+fn a_trace_over_shared_memory() {
+    traced(&format!("shm://@traced-{}", std::process::id()));
+}
+
 #[test]
 fn a_chat_over_tcp() {
     chat("tcp://127.0.0.1:0");
@@ -154,7 +211,7 @@ fn accounts_over_shared_memory() {
 
 #[test]
 fn each_program_has_less_than_150_lines() {
-    for program in ["chat", "accounts"] {
+    for program in ["chat", "accounts", "traced"] {
         let path = format!("{}/src/bin/{program}.rs", env!("CARGO_MANIFEST_DIR"));
         let lines = std::fs::read_to_string(path).unwrap().lines().count();
         assert!(lines < 150, "{program} has {lines} lines");
