@@ -83,4 +83,9 @@ fn a_session_outlives_its_rdma_link_over_tcp_and_returns_to_it() {
     });
     println!("{sent} messages, each once and in order");
     assert_eq!(a.dead_letters().count() + b.dead_letters().count(), 0);
+    let transports = a.observer().observe().unwrap().transports;
+    let rdma = transports.iter().find(|transport| transport.scheme == "rdma");
+    let completions = |figure: &&(&str, u64)| figure.0 == "completions";
+    let completions = rdma.unwrap().figures.iter().find(completions);
+    assert!(completions.unwrap().1 > 0);
 }

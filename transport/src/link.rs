@@ -47,6 +47,12 @@ pub trait Transport: Send + Sync {
         false
     }
 
+    /// What has been counted below the links, all of this transport's together, since it was made: a name and a number for
+    /// each figure, for [`crate::observe`]. Nothing by default.
+    fn figures(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
+
     /// Starts to listen on an address without its scheme.
     ///
     /// # Errors
@@ -67,6 +73,10 @@ impl Transport for Arc<dyn Transport> {
 
     fn needs_checksums(&self) -> bool {
         (**self).needs_checksums()
+    }
+
+    fn figures(&self) -> Vec<(&'static str, u64)> {
+        (**self).figures()
     }
 
     fn listen(&self, address: &str) -> Result<Box<dyn Listener>, TransportError> {

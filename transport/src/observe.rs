@@ -25,6 +25,8 @@ pub struct Observation {
     pub peers: Vec<PeerObservation>,
     /// The mailboxes that are open.
     pub mailboxes: Vec<MailboxObservation>,
+    /// The transports, with what each has counted: [`crate::link::Transport::figures`].
+    pub transports: Vec<TransportObservation>,
     /// Messages that were not delivered, by reason.
     pub dead_letters: Vec<(Reason, u64)>,
     /// What has happened to sessions, by kind.
@@ -72,6 +74,15 @@ pub struct CreditObservation {
     pub left: Option<u64>,
 }
 
+/// A transport at one moment.
+#[derive(Clone, Debug)]
+pub struct TransportObservation {
+    /// Its scheme.
+    pub scheme: &'static str,
+    /// Names and numbers of what it has counted.
+    pub figures: Vec<(&'static str, u64)>,
+}
+
 /// A mailbox at one moment.
 #[derive(Clone, Debug)]
 pub struct MailboxObservation {
@@ -116,6 +127,14 @@ impl Observer {
             uptime: node.now(),
             peers,
             mailboxes,
+            transports: node
+                .transports
+                .iter()
+                .map(|transport| TransportObservation {
+                    scheme: transport.scheme(),
+                    figures: transport.figures(),
+                })
+                .collect(),
             dead_letters: Reason::ALL
                 .into_iter()
                 .map(|reason| (reason, node.dead_letters.count_of(reason)))

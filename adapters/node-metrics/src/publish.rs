@@ -34,6 +34,8 @@ pub mod names {
     pub const TAKEN_MESSAGES: &str = "node_mailbox_taken_messages";
     /// `node`, `mailbox`, `protocol`: seconds from when a message came in until it was taken, of a sample.
     pub const WAITED: &str = "node_mailbox_waited_seconds";
+    /// `node`, `transport`, `figure`: what the transport counts below its links. Of rdma: completions, and failed completions.
+    pub const TRANSPORT: &str = "node_transport_total";
     /// `node`, `reason`: messages that were not delivered.
     pub const DEAD_LETTERS: &str = "node_dead_letters_total";
     /// `node`, `event`: what happened to sessions: connected, suspended, resumed, ended, handshake_failed.
@@ -74,6 +76,16 @@ impl Publisher {
             publish_peer(&node, peer);
         }
         publish_mailboxes(&node, &seen);
+        for transport in &seen.transports {
+            for (figure, count) in &transport.figures {
+                let labels = [
+                    ("node", node.clone()),
+                    ("transport", transport.scheme.to_owned()),
+                    ("figure", (*figure).to_owned()),
+                ];
+                counter!(names::TRANSPORT, &labels).absolute(*count);
+            }
+        }
         for (reason, count) in &seen.dead_letters {
             counter!(names::DEAD_LETTERS, "node" => node.clone(), "reason" => reason.to_string())
                 .absolute(*count);

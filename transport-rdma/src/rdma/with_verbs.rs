@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use transport::link::{Listener, Transport, TransportError, Wire};
@@ -56,6 +57,14 @@ impl Transport for Rdma {
 
     fn needs_checksums(&self) -> bool {
         true
+    }
+
+    fn figures(&self) -> Vec<(&'static str, u64)> {
+        let outcomes = &self.device.outcomes;
+        vec![
+            ("completions", outcomes.succeeded.load(Ordering::Relaxed)),
+            ("failed completions", outcomes.failed.load(Ordering::Relaxed)),
+        ]
     }
 
     fn listen(&self, address: &str) -> Result<Box<dyn Listener>, TransportError> {

@@ -6,6 +6,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::null_mut;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rdma_mummy_sys::{ibv_ack_cq_events, ibv_get_cq_event, ibv_poll_cq, ibv_req_notify_cq, ibv_wc};
 use sideway::ibverbs::completion::{
@@ -14,7 +15,7 @@ use sideway::ibverbs::completion::{
 use sideway::ibverbs::device_context::DeviceContext;
 use transport::link::LinkError;
 
-use super::device::because;
+use super::device::{Device, because};
 
 /// Tells of completions through a descriptor. Both queues of a connection share one.
 pub(super) struct Channel {
@@ -25,6 +26,16 @@ pub(super) struct Channel {
 #[derive(Clone)]
 pub(super) struct Queue {
     queue: Arc<BasicCompletionQueue>,
+    outcomes: Arc<Outcomes>,
+}
+
+/// How many completions there were.
+#[derive(Default)]
+pub(crate) struct Outcomes {
+    /// Of success.
+    pub(crate) succeeded: AtomicU64,
+    /// Of failures of their own.
+    pub(crate) failed: AtomicU64,
 }
 
 /// One work request that has ended.
@@ -54,8 +65,8 @@ impl Channel {
     }
 
     /// A queue with room for so many completions.
-    pub(super) fn queue(&self, context: &Arc<DeviceContext>, depth: u32) -> Result<Queue, LinkError> {
-        let mut builder = context.create_cq_builder();
+    pub(super) fn queue(&self, device: &Device, depth: u32) -> Result<Queue, LinkError> {
+        let mut builder = device.context.create_cq_builder();
         builder.setup_cqe(depth).setup_comp_channel(&self.channel, 0);
         // Not the extended interface: through it, the rxe provider of rdma-core 44 hands out completions twice.
         let queue = builder.build().map_err(|error| {
@@ -64,7 +75,10 @@ impl Channel {
                 because(&error)
             ))
         })?;
-        Ok(Queue { queue })
+        Ok(Queue {
+            queue,
+            outcomes: device.outcomes.clone(),
+        })
     }
 
     /// Takes the events that are there. Each must be acknowledged before its queue can be destroyed.
@@ -122,13 +136,23 @@ impl Queue {
                     "the completion queue fails: error {count}"
                 )));
             }
+            let (mut succeeded, mut failed) = (0, 0);
             for completion in filled {
-                each(Completion {
+                let completion = Completion {
                     id: completion.wr_id,
                     status: completion.status,
                     // SAFETY: every bit pattern is a number; of a completion without immediate data it means nothing.
                     immediate: unsafe { completion.imm_data_invalidated_rkey_union.imm_data },
-                });
+                };
+                succeeded += u64::from(completion.succeeded());
+                failed += u64::from(!completion.succeeded() && !completion.was_flushed());
+                each(completion);
+            }
+            if succeeded > 0 {
+                self.outcomes.succeeded.fetch_add(succeeded, Ordering::Relaxed);
+            }
+            if failed > 0 {
+                self.outcomes.failed.fetch_add(failed, Ordering::Relaxed);
             }
             if filled.len() < AT_ONCE {
                 return Ok(());

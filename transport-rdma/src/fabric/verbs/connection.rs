@@ -76,8 +76,8 @@ impl Prepared {
         let depth = device.send_depth;
         let receive_depth = limits::verbs::RECEIVE_DEPTH.min(device.max_work_requests);
         let channel = Channel::new(&device.context)?;
-        let send_queue = channel.queue(&device.context, depth + 1)?;
-        let receive_queue = channel.queue(&device.context, receive_depth + 1)?;
+        let send_queue = channel.queue(device, depth + 1)?;
+        let receive_queue = channel.queue(device, receive_depth + 1)?;
 
         let mut builder = domain.create_qp_builder();
         builder

@@ -8,6 +8,7 @@ use sideway::ibverbs::device::{DeviceInfo, DeviceList, GetDeviceListError, GetDe
 use sideway::ibverbs::device_context::{DeviceContext, LinkLayer, Mtu, PortState};
 use transport::link::TransportError;
 
+use super::completion::Outcomes;
 use crate::limits::verbs::SEND_DEPTH;
 use crate::rdma::{RdmaOptions, SCHEME, SmallFrames};
 
@@ -25,6 +26,8 @@ pub(crate) struct Device {
     pub(crate) max_work_requests: u32,
     pub(crate) send_depth: u32,
     pub(crate) small_frames: SmallFrames,
+    /// What the work requests of all its connections came to.
+    pub(crate) outcomes: Arc<Outcomes>,
 }
 
 fn unavailable(missing: String) -> TransportError {
@@ -130,6 +133,7 @@ fn open_named(list: &DeviceList, index: usize, name: &str, options: &RdmaOptions
             max_work_requests,
             send_depth,
             small_frames: options.small_frames,
+            outcomes: Arc::default(),
             context,
         });
     }
