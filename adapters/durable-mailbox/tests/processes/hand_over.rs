@@ -1,77 +1,22 @@
 //! A mailbox goes back and forth between two processes while a third keeps sending to it; then also while either is killed.
 //! At the end the two journals together are held against what was sent: every message once, in order, at one owner.
 //!
-//! `HAND_OVERS` and `HAND_OVER_KILLS` say how often; few by default.
-
-mod program;
+//! All of it also with journals that do nothing to be durable: then a hand-over is one of a live mailbox, which a process
+//! may be killed in, and only the machine may not.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use durable_mailbox::{HandOverError, Home, Inbox, Outbox, OutboxOptions};
-use pmem_journal::{EntityId, Event, Reader};
-use program::{PATIENCE, Process, Random, free_address, journal, node, obey_lines, role, times};
+use durable_mailbox::{HandOverError, Home, Inbox};
+use pmem_journal::{EntityId, Event, Mode, Reader};
 use transport::{MailboxOptions, Reference};
 
+use crate::program::{PATIENCE, Process, Random, free_address, journal, node, obey_lines, times};
+use crate::sender;
+
 const EFFECT: u16 = 1;
-const THIS: &str = "a_process_in_its_role";
-
-#[test]
-fn a_process_in_its_role() {
-    let Some(role) = role() else { return };
-    match &role.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["sender", dir, address] => send(Path::new(dir), address),
-        ["home", name, dir, address, other, other_address, create] => {
-            let other = Reference {
-                node: (*other).into(),
-                addresses: vec![(*other_address).into()],
-                mailbox: "durable-mailbox home".into(),
-            };
-            live(name, Path::new(dir), address, &other, *create == "create");
-        }
-        other => panic!("{other:?}"),
-    }
-}
-
-fn send(dir: &Path, address: &str) {
-    let destination = Reference {
-        node: "a".into(),
-        addresses: vec![address.into()],
-        mailbox: "numbers".into(),
-    };
-    let options = OutboxOptions {
-        window: 200,
-        answer_within: Duration::from_millis(500),
-        ..OutboxOptions::default()
-    };
-    let outbox = Outbox::open(
-        node("sender", None),
-        journal(dir),
-        "numbers",
-        destination,
-        options,
-    )
-    .unwrap();
-    let (stop, stopped) = channel();
-    obey_lines(move |_| {
-        let _ = stop.send(());
-    });
-    println!("ready");
-    loop {
-        let next = outbox.last() + 1;
-        assert_eq!(outbox.send(&next.to_le_bytes()).unwrap(), next);
-        if stopped.try_recv().is_ok() {
-            assert!(outbox.flush(PATIENCE), "{outbox:?}");
-            println!("finished {next}");
-            // Nothing more: what was sent is what must be there.
-            loop {
-                std::thread::park();
-            }
-        }
-    }
-}
 
 /// A home, and the actor of the mailbox while it is here.
 struct Actor {
@@ -81,8 +26,9 @@ struct Actor {
     last: Option<u64>,
 }
 
-fn live(name: &str, dir: &Path, address: &str, other: &Reference, create: bool) {
-    let home = Home::open(node(name, Some(address)), journal(dir), MailboxOptions::default()).unwrap();
+pub(crate) fn live(mode: Mode, name: &str, dir: &Path, address: &str, other: &Reference, create: bool) {
+    let (node, journal) = (node(name, Some(address)), journal(mode, dir));
+    let home = Home::open(node, journal, MailboxOptions::default()).unwrap();
     let owned = home.owned().contains(&"numbers".to_owned());
     let inbox = (create || owned)
         .then(|| home.inbox("numbers"))
@@ -149,7 +95,7 @@ impl Actor {
         let numbers: Vec<u64> = inbox
             .all_pending()
             .take(7)
-            .map(|delivery| u64::from_le_bytes(delivery.payload.try_into().unwrap()))
+            .map(|delivery| sender::number(delivery.payload))
             .collect();
         for number in &numbers {
             assert!(
@@ -174,6 +120,7 @@ impl Actor {
 }
 
 struct Cluster {
+    mode: Mode,
     dir: tempfile::TempDir,
     addresses: [String; 2],
 }
@@ -181,8 +128,9 @@ struct Cluster {
 const NAMES: [&str; 2] = ["a", "b"];
 
 impl Cluster {
-    fn new() -> Cluster {
+    fn new(mode: Mode) -> Cluster {
         Cluster {
+            mode,
             dir: tempfile::tempdir().unwrap(),
             addresses: [free_address(), free_address()],
         }
@@ -198,6 +146,7 @@ impl Cluster {
         let create = if create { "create" } else { "" };
         let role = [
             "home",
+            self.mode.name(),
             name,
             dir.to_str().unwrap(),
             &self.addresses[which],
@@ -205,14 +154,13 @@ impl Cluster {
             &self.addresses[1 - which],
             create,
         ];
-        let mut process = Process::start(THIS, &role);
+        let mut process = Process::start(&role);
         process.heard("ready").expect("it starts");
         process
     }
 
     fn sender(&self) -> Process {
-        let dir = self.at("sender");
-        let mut process = Process::start(THIS, &["sender", dir.to_str().unwrap(), &self.addresses[0]]);
+        let mut process = sender::start(self.mode, &self.at("sender"), "a", &self.addresses[0]);
         process.heard("ready").expect("it starts");
         process
     }
@@ -263,8 +211,17 @@ impl Cluster {
 
 #[test]
 fn a_mailbox_goes_back_and_forth_and_its_sender_follows() {
+    back_and_forth(Mode::Buffered);
+}
+
+#[test]
+fn a_mailbox_that_is_not_durable_goes_back_and_forth_and_its_sender_follows() {
+    back_and_forth(Mode::Volatile);
+}
+
+fn back_and_forth(mode: Mode) {
     let hand_overs = times("HAND_OVERS", 40);
-    let cluster = Cluster::new();
+    let cluster = Cluster::new(mode);
     let mut homes = [cluster.home(0, true), cluster.home(1, false)];
     let mut sender = cluster.sender();
     let mut random = Random(0xfade);
@@ -284,13 +241,22 @@ fn a_mailbox_goes_back_and_forth_and_its_sender_follows() {
     }
     let took = start.elapsed();
     let sent = cluster.audit(&mut sender);
-    println!("{hand_overs} hand-overs in {took:?}, {sent} messages, each once and in order");
+    println!("{mode}: {hand_overs} hand-overs in {took:?}, {sent} messages, each once and in order");
 }
 
 #[test]
 fn a_hand_over_that_a_kill_cuts_short_leaves_one_owner() {
+    cut_short(Mode::Buffered);
+}
+
+#[test]
+fn a_hand_over_of_what_is_not_durable_that_a_kill_cuts_short_leaves_one_owner() {
+    cut_short(Mode::Volatile);
+}
+
+fn cut_short(mode: Mode) {
     let kills = times("HAND_OVER_KILLS", 8);
-    let cluster = Cluster::new();
+    let cluster = Cluster::new(mode);
     let mut homes = [cluster.home(0, true), cluster.home(1, false)];
     let mut sender = cluster.sender();
     let mut random = Random(0xfeed);
@@ -330,7 +296,7 @@ fn a_hand_over_that_a_kill_cuts_short_leaves_one_owner() {
     }
     let sent = cluster.audit(&mut sender);
     println!(
-        "{kills} hand-overs with a kill, {moved} of which moved the mailbox, {sent} messages, each once and in order"
+        "{mode}: {kills} hand-overs with a kill, {moved} of which moved the mailbox, {sent} messages, each once and in order"
     );
 }
 
@@ -339,7 +305,10 @@ fn a_hand_over_that_a_kill_cuts_short_leaves_one_owner() {
 fn a_home_knows_again_what_it_owned_when_it_is_opened_anew() {
     let dir = tempfile::tempdir().unwrap();
     let node = node("alone", None);
-    let reopen = || Home::open(Arc::clone(&node), journal(dir.path()), MailboxOptions::default()).unwrap();
+    let reopen = || {
+        let journal = journal(Mode::Buffered, dir.path());
+        Home::open(Arc::clone(&node), journal, MailboxOptions::default()).unwrap()
+    };
     let home = reopen();
     let inbox = home.inbox("numbers").unwrap();
     assert!(matches!(

@@ -1,4 +1,4 @@
-//! Processes that are killed and started again: this test program, in another role.
+//! Processes that are killed and started again: this program, in another role.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
@@ -13,6 +13,9 @@ use transport_tcp::Tcp;
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 const ROLE: &str = "DURABLE_MAILBOX_ROLE";
+
+/// The test that a process in a role runs.
+const IN_ITS_ROLE: &str = "a_process_in_its_role";
 
 /// An address that nobody listens on, for a process that will come back to it.
 pub(crate) fn free_address() -> String {
@@ -38,8 +41,8 @@ pub(crate) fn node(name: &str, listen: Option<&str>) -> Arc<Node> {
     Arc::new(builder.start().unwrap())
 }
 
-pub(crate) fn journal(dir: &Path) -> Arc<Journal> {
-    let options = Options::new().require(Mode::Buffered).segment_size(4 << 20);
+pub(crate) fn journal(mode: Mode, dir: &Path) -> Arc<Journal> {
+    let options = Options::new().require(mode).segment_size(4 << 20);
     Arc::new(Journal::open_with(dir, &options).unwrap().0)
 }
 
@@ -57,10 +60,10 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts `test` of this program in a role.
-    pub(crate) fn start(test: &str, role: &[&str]) -> Process {
+    /// Starts this program in a role.
+    pub(crate) fn start(role: &[&str]) -> Process {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", test, "--nocapture", "--test-threads", "1"])
+            .args(["--exact", IN_ITS_ROLE, "--nocapture", "--test-threads", "1"])
             .env(ROLE, role.join("\n"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

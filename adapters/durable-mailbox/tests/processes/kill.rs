@@ -1,76 +1,25 @@
 //! Reliable delivery between two processes, either of which is killed again and again under load; then the receiver's
 //! journal is held against what was sent: every message once, in order.
-//!
-//! `KILLS` says how often; few by default.
-
-mod program;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use durable_mailbox::{Home, Outbox, OutboxOptions};
-use pmem_journal::{EntityId, Event, Reader};
-use program::{PATIENCE, Process, Random, free_address, journal, node, obey_lines, role, times};
-use transport::{MailboxOptions, Reference};
+use durable_mailbox::Home;
+use pmem_journal::{EntityId, Event, Mode, Reader};
+use transport::MailboxOptions;
+
+use crate::program::{PATIENCE, Process, Random, free_address, journal, node, obey_lines, times};
+use crate::sender;
 
 /// The receiver's own events: one for each message, with its number.
 const EFFECT: u16 = 1;
-const THIS: &str = "a_process_in_its_role";
-
-#[test]
-fn a_process_in_its_role() {
-    let Some(role) = role() else { return };
-    match &role.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["sender", dir, address] => send(Path::new(dir), address),
-        ["receiver", dir, address] => receive(Path::new(dir), address),
-        other => panic!("{other:?}"),
-    }
-}
-
-/// Sends its own numbers without end: message n says n.
-fn send(dir: &Path, address: &str) {
-    let destination = Reference {
-        node: "receiver".into(),
-        addresses: vec![address.into()],
-        mailbox: "inbox".into(),
-    };
-    let options = OutboxOptions {
-        window: 200,
-        answer_within: Duration::from_millis(500),
-        ..OutboxOptions::default()
-    };
-    let outbox = Outbox::open(
-        node("sender", None),
-        journal(dir),
-        "numbers",
-        destination,
-        options,
-    )
-    .unwrap();
-    let (stop, stopped) = std::sync::mpsc::channel();
-    obey_lines(move |line| {
-        assert_eq!(line, "finish");
-        let _ = stop.send(());
-    });
-    println!("ready");
-    loop {
-        let next = outbox.last() + 1;
-        let mut payload = vec![0; 8 + next as usize % 300];
-        payload[..8].copy_from_slice(&next.to_le_bytes());
-        assert_eq!(outbox.send(&payload).unwrap(), next);
-        if stopped.try_recv().is_ok() {
-            assert!(outbox.flush(PATIENCE), "{outbox:?}");
-            println!("finished {next}");
-        }
-    }
-}
 
 /// Takes what comes, a few at a time, each with its effect.
-fn receive(dir: &Path, address: &str) {
+pub(crate) fn receive(dir: &Path, address: &str) {
     let node = node("receiver", Some(address));
-    let journal = journal(dir);
+    let journal = journal(Mode::Buffered, dir);
     let home = Home::open(node, journal, MailboxOptions::default()).unwrap();
-    let mut inbox = home.inbox("inbox").unwrap();
+    let mut inbox = home.inbox("numbers").unwrap();
     obey_lines(|_| {});
     println!("ready");
     loop {
@@ -80,7 +29,7 @@ fn receive(dir: &Path, address: &str) {
         let numbers: Vec<[u8; 8]> = inbox
             .all_pending()
             .take(10)
-            .map(|delivery| delivery.payload[..8].try_into().unwrap())
+            .map(|delivery| sender::number(delivery.payload).to_le_bytes())
             .collect();
         let effects: Vec<_> = numbers
             .iter()
@@ -96,8 +45,8 @@ fn every_message_has_its_effect_once_and_in_order_whoever_is_killed() {
     let dir = tempfile::tempdir().unwrap();
     let (at_sender, at_receiver) = (dir.path().join("sender"), dir.path().join("receiver"));
     let address = free_address();
-    let sender = || Process::start(THIS, &["sender", at_sender.to_str().unwrap(), &address]);
-    let receiver = || Process::start(THIS, &["receiver", at_receiver.to_str().unwrap(), &address]);
+    let sender = || sender::start(Mode::Buffered, &at_sender, "receiver", &address);
+    let receiver = || Process::start(&["receiver", at_receiver.to_str().unwrap(), &address]);
     let mut processes = [sender(), receiver()];
     let mut random = Random(0x5eed);
     let start = Instant::now();
