@@ -50,6 +50,8 @@ pub(crate) enum Command {
     Accounts(Accounts),
     /// A running node in the terminal: links, mailboxes, waiting times, dead letters and events
     Top(Top),
+    /// What it costs to be observed: two nodes with and without metrics endpoints that are scraped, in turns
+    Observed(Observed),
     /// How many instructions a message costs, counted by valgrind and held against limits
     Instructions(Instructions),
     /// Applications of actor runtimes and of gRPC, on their own transport and on ours
@@ -112,6 +114,29 @@ pub(crate) struct Top {
     /// Two looks, printed once; also where the output is no terminal
     #[arg(long)]
     pub(crate) once: bool,
+}
+
+/// Options of the comparison with and without being observed.
+#[derive(Debug, Args)]
+pub(crate) struct Observed {
+    /// Pairs of rounds, one observed and one not
+    #[arg(long, default_value_t = 15, value_parser = pairs)]
+    pub(crate) pairs: usize,
+
+    /// Seconds for each figure of a round, of which there are two
+    #[arg(long, default_value_t = 1.0, value_parser = seconds)]
+    pub(crate) seconds: f64,
+
+    /// Seconds between two scrapes of each node
+    #[arg(long, default_value_t = 1.0, value_parser = seconds)]
+    pub(crate) scraped_every: f64,
+}
+
+fn pairs(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(pairs) if (1..=10_000).contains(&pairs) => Ok(pairs),
+        _ => Err("1 to 10000 pairs".into()),
+    }
 }
 
 fn seconds_between_looks(text: &str) -> Result<f64, String> {

@@ -16,6 +16,7 @@ mod instructions;
 mod load;
 mod machine;
 mod measure;
+mod observed;
 mod ours;
 #[cfg(feature = "journal-peers")]
 mod peers;

@@ -45,6 +45,11 @@ pub(crate) fn run(command: Command) -> Result<(), Error> {
             std::time::Duration::from_secs_f64(options.every),
             options.once,
         ),
+        Command::Observed(options) => crate::observed::run(
+            options.pairs,
+            std::time::Duration::from_secs_f64(options.seconds),
+            std::time::Duration::from_secs_f64(options.scraped_every),
+        ),
         Command::Instructions(options) => instructions(&options.output),
         Command::Counted { way, part } => crate::instructions::run_part(way, part),
         #[cfg(feature = "journal-peers")]

@@ -47,6 +47,7 @@ fn numbers_out_of_range() {
     refused(&["floor", "tcp", "--count=-5"], "--count");
     refused(&["floor", "tcp", "--seconds", "forever"], "--seconds");
     refused(&["floor", "tcp", "--rounds", "0"], "--rounds");
+    refused(&["observed", "--pairs", "0"], "--pairs");
     refused(&["journal", "--batch", "0"], "--batch");
     refused(&["journal", "--threads", "100000"], "--threads");
     refused(
