@@ -2,6 +2,7 @@
 //! whole peer goes away.
 
 use std::future::Future;
+use std::io::IoSlice;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -102,6 +103,24 @@ async fn bytes_of_all_sizes_come_back_over_tcp() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bytes_of_all_sizes_come_back_over_shm() {
     bytes_of_all_sizes_come_back(Over::Shm).await;
+}
+
+#[tokio::test]
+async fn small_writes_without_a_pause_arrive_though_nothing_is_written_after_them() {
+    const LEN: usize = 10;
+    let mut pair = Pair::over(Over::Tcp).await;
+    let (here, there) = pair.stream().await;
+    let ((mut writer, _reader), (_far_writer, mut far_reader)) = (here.split(), there.split());
+    // None of them waits, so all but the first are left to the task that drives the node.
+    for number in 0..1_000 {
+        let bytes = pattern(number * LEN, LEN);
+        let (head, rest) = bytes.split_at(3);
+        let pieces = [IoSlice::new(head), IoSlice::new(rest)];
+        assert_eq!(writer.write_vectored(&pieces).await.unwrap(), LEN);
+    }
+    let mut all = vec![0; 1_000 * LEN];
+    soon("all of it", far_reader.read_exact(&mut all)).await.unwrap();
+    assert!(all == pattern(0, all.len()));
 }
 
 #[tokio::test]
