@@ -92,18 +92,29 @@ impl SendError {
     }
 }
 
-/// A mailbox of a peer as this node knows it: its handle on the session, and the credit for it.
-pub(crate) struct Route {
-    pub(crate) peer: Arc<PeerInner>,
+/// What a handle of a peer stands for: for dead letters, as long as there may be any.
+pub(crate) struct Label {
     pub(crate) mailbox: String,
     /// What is spoken to it; `None` for raw bytes.
     pub(crate) protocol: Option<Asked>,
+    /// What goes here is a part of a stream, whose halves are told what becomes of it: it is no dead letter.
+    pub(crate) carries_stream: bool,
+}
+
+/// A mailbox of a peer as this node knows it: its handle on the session, and the credit for it.
+///
+/// Whoever sends to the handle holds it. So once it is dropped, nothing more is sent there.
+pub(crate) struct Route {
+    pub(crate) peer: Arc<PeerInner>,
+    pub(crate) label: Arc<Label>,
     pub(crate) handle: u16,
     pub(crate) overflow: Overflow,
     pub(crate) max_message: u32,
     sent: AtomicU64,
     limit: AtomicU64,
     closed: AtomicBool,
+    /// The peer waits to hear that nothing more is sent to the handle.
+    forget_when_dropped: AtomicBool,
     /// The longest message that goes on the ordinary lane.
     pub(crate) longest_ordinary: usize,
     /// The large lane holds messages to this mailbox up to here, so what is sent now has to go behind them; 0 when
@@ -113,8 +124,14 @@ pub(crate) struct Route {
     pub(crate) streaming: AtomicBool,
     pub(crate) room: WaitList,
     pub(crate) watchers: Watchers,
-    /// What goes here is a part of a stream, whose halves are told what becomes of it: it is no dead letter.
-    pub(crate) carries_stream: bool,
+}
+
+impl Drop for Route {
+    fn drop(&mut self) {
+        if *self.forget_when_dropped.get_mut() {
+            self.peer.forget(self.handle);
+        }
+    }
 }
 
 /// What a peer says of one of its mailboxes when it is resolved.
@@ -126,25 +143,24 @@ pub(crate) struct Terms {
 }
 
 impl Route {
-    pub(crate) fn new(peer: Arc<PeerInner>, mailbox: String, protocol: Option<Asked>, terms: Terms) -> Route {
+    pub(crate) fn new(peer: Arc<PeerInner>, label: Label, terms: Terms) -> Route {
         let ordinary = peer.send.ring(Lane::Ordinary).max_body();
         peer.large.allow(terms.max_message);
         Route {
             longest_ordinary: LONGEST_ORDINARY.min(ordinary - Tags::LONGEST),
             peer,
-            mailbox,
-            protocol,
+            label: Arc::new(label),
             handle: terms.handle,
             overflow: terms.overflow,
             max_message: terms.max_message,
             sent: AtomicU64::new(0),
             limit: AtomicU64::new(terms.limit),
             closed: AtomicBool::new(false),
+            forget_when_dropped: AtomicBool::new(false),
             behind: AtomicU64::new(0),
             streaming: AtomicBool::new(false),
             room: WaitList::default(),
             watchers: Watchers::default(),
-            carries_stream: false,
         }
     }
 
@@ -154,7 +170,7 @@ impl Route {
             self.limit.load(Ordering::Relaxed),
         );
         CreditObservation {
-            mailbox: self.mailbox.clone(),
+            mailbox: self.label.mailbox.clone(),
             sent,
             left: (limit != u64::MAX).then(|| limit.saturating_sub(sent)),
         }
@@ -166,11 +182,18 @@ impl Route {
         self.room.wake_all();
     }
 
-    /// Closes it; false when it was closed already.
-    pub(crate) fn close(&self) -> bool {
-        let first = !self.closed.swap(true, Ordering::AcqRel);
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
         self.room.wake_all();
-        first
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// The peer has closed its mailbox: it is told when nothing more is sent there.
+    pub(crate) fn forget_when_dropped(&self) {
+        self.forget_when_dropped.store(true, Ordering::Relaxed);
     }
 
     #[inline]
@@ -210,14 +233,14 @@ impl Route {
             return Ok(false);
         }
         Err(SendError::MailboxFull {
-            mailbox: self.mailbox.clone(),
+            mailbox: self.label.mailbox.clone(),
         })
     }
 
     /// Whether a message of this length may be sent at all.
     #[inline]
     pub(crate) fn check(&self, len: usize) -> Result<(), SendError> {
-        if len > self.max_message as usize || self.closed.load(Ordering::Acquire) {
+        if len > self.max_message as usize || self.is_closed() {
             return Err(self.why_refused(len));
         }
         Ok(())
@@ -364,7 +387,7 @@ impl Route {
         match self.peer.ended() {
             Some(ended) => SendError::SessionOver(ended),
             None => SendError::MailboxClosed {
-                mailbox: self.mailbox.clone(),
+                mailbox: self.label.mailbox.clone(),
             },
         }
     }
@@ -376,10 +399,10 @@ impl Route {
             .not_taken(correlation, self.peer.session_id);
         self.peer.report(DeadLetter {
             node: Some(self.peer.identity.node.clone()),
-            protocol: self.protocol.as_ref().map(|asked| asked.name.clone()),
+            protocol: self.label.protocol.as_ref().map(|asked| asked.name.clone()),
             age: Some(Duration::ZERO),
             correlation,
-            ..DeadLetter::new(Reason::DroppedNewest, self.mailbox.clone(), len)
+            ..DeadLetter::new(Reason::DroppedNewest, self.label.mailbox.clone(), len)
         });
     }
 }
@@ -492,8 +515,17 @@ impl Address {
     /// The mailbox's name.
     pub fn mailbox(&self) -> &str {
         match &self.target {
-            Target::Remote(route) => &route.mailbox,
+            Target::Remote(route) => &route.label.mailbox,
             Target::Local(mailbox, _) => &mailbox.name,
+        }
+    }
+
+    /// The handle that its messages carry, if they go to a peer.
+    #[cfg(feature = "conformance")]
+    pub(crate) fn handle(&self) -> Option<u16> {
+        match &self.target {
+            Target::Remote(route) => Some(route.handle),
+            Target::Local(..) => None,
         }
     }
 
@@ -591,7 +623,7 @@ impl Address {
         match route.claim(len, None)? {
             Some(slot) => Ok(Permit { slot: Some(slot) }),
             None => Err(SendError::MailboxFull {
-                mailbox: route.mailbox.clone(),
+                mailbox: route.label.mailbox.clone(),
             }),
         }
     }

@@ -11,6 +11,10 @@ pub enum Breakage {
     AcknowledgesEarly,
     /// Any acknowledgement is taken for one of everything.
     ReleasesTooMuch,
+    /// The rings are used anew while the old link may still write into them: without a new epoch.
+    KeepsTheOldEpoch,
+    /// A handle is given out again while messages to its old mailbox are under way.
+    ForgetsHandlesTooEarly,
     /// The rings keep what came over the old link and was not consumed.
     ForgetsToForget,
     /// Checksums are not looked at.
@@ -38,10 +42,12 @@ pub enum Breakage {
 #[cfg(feature = "sim")]
 impl Breakage {
     /// Every one.
-    pub const ALL: [Breakage; 14] = [
+    pub const ALL: [Breakage; 16] = [
         Breakage::PushesFromTheWrongPosition,
         Breakage::AcknowledgesEarly,
         Breakage::ReleasesTooMuch,
+        Breakage::KeepsTheOldEpoch,
+        Breakage::ForgetsHandlesTooEarly,
         Breakage::ForgetsToForget,
         Breakage::BelievesEveryFrame,
         Breakage::ForgetsDeadLetters,

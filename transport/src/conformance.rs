@@ -49,6 +49,7 @@ macro_rules! conformance_tests {
             a_full_mailbox_does_not_hold_up_its_neighbours
             a_permit_dropped_gives_its_room_back
             a_closed_mailbox_returns_what_it_did_not_take
+            the_handle_of_a_closed_mailbox_is_given_out_again
             a_wrong_secret_and_another_cluster_are_refused
             a_shutdown_delivers_what_was_sent_before
             a_peer_that_is_gone_makes_dead_letters_of_what_it_did_not_acknowledge

@@ -72,6 +72,24 @@ pub enum Control {
         /// Up to where that lane has been consumed, the message included: an acknowledgement like any other.
         consumed: Position,
     },
+    /// Nothing more will be sent to the handle of a mailbox that was closed.
+    Forget {
+        /// The handle.
+        handle: u32,
+        /// How far this side has claimed its ordinary ring: what it sent to the handle lies below.
+        ordinary: Position,
+        /// The same of the large ring.
+        large: Position,
+    },
+    /// Answers a `Forget`: everything that was sent to the handle has been consumed, and it may be given out again.
+    Forgotten {
+        /// The handle.
+        handle: u32,
+        /// The ordinary position of the `Forget`, consumed: an acknowledgement like any other.
+        ordinary: Position,
+        /// The same of the large ring.
+        large: Position,
+    },
     /// Nothing but a sign of life.
     Heartbeat,
     /// The session ends in good order: everything sent before has been sent.
@@ -90,6 +108,8 @@ mod kind {
     pub(super) const HEARTBEAT: u8 = 7;
     pub(super) const GOODBYE: u8 = 8;
     pub(super) const GOODBYE_ACKNOWLEDGED: u8 = 9;
+    pub(super) const FORGET: u8 = 10;
+    pub(super) const FORGOTTEN: u8 = 11;
 }
 
 impl Control {
@@ -163,6 +183,24 @@ impl Control {
                 .bytes(&correlation.to_le_bytes())
                 .bytes(&[*lane as u8])
                 .bytes(&consumed.to_le_bytes()),
+            Control::Forget {
+                handle,
+                ordinary,
+                large,
+            } => writer
+                .bytes(&[kind::FORGET])
+                .bytes(&handle.to_le_bytes())
+                .bytes(&ordinary.to_le_bytes())
+                .bytes(&large.to_le_bytes()),
+            Control::Forgotten {
+                handle,
+                ordinary,
+                large,
+            } => writer
+                .bytes(&[kind::FORGOTTEN])
+                .bytes(&handle.to_le_bytes())
+                .bytes(&ordinary.to_le_bytes())
+                .bytes(&large.to_le_bytes()),
             Control::Heartbeat => writer.bytes(&[kind::HEARTBEAT]),
             Control::Goodbye => writer.bytes(&[kind::GOODBYE]),
             Control::GoodbyeAcknowledged => writer.bytes(&[kind::GOODBYE_ACKNOWLEDGED]),
@@ -225,6 +263,16 @@ impl Control {
                 correlation: reader.u64()?,
                 lane: read_lane(&mut reader)?,
                 consumed: reader.u64()?,
+            },
+            kind::FORGET => Control::Forget {
+                handle: reader.u32()?,
+                ordinary: reader.u64()?,
+                large: reader.u64()?,
+            },
+            kind::FORGOTTEN => Control::Forgotten {
+                handle: reader.u32()?,
+                ordinary: reader.u64()?,
+                large: reader.u64()?,
             },
             kind::HEARTBEAT => Control::Heartbeat,
             kind::GOODBYE => Control::Goodbye,
@@ -309,6 +357,16 @@ mod tests {
                 lane: Lane::Large,
                 consumed: 4096,
             },
+            Control::Forget {
+                handle: 7,
+                ordinary: 8,
+                large: 9,
+            },
+            Control::Forgotten {
+                handle: 7,
+                ordinary: 8,
+                large: 9,
+            },
             Control::Heartbeat,
             Control::Goodbye,
             Control::GoodbyeAcknowledged,
@@ -380,6 +438,16 @@ mod tests {
                 correlation,
                 lane: Lane::Ordinary,
                 consumed: 64,
+            },
+            Control::Forget {
+                handle: 1,
+                ordinary: 48,
+                large: 16,
+            },
+            Control::Forgotten {
+                handle: 1,
+                ordinary: 48,
+                large: 16,
             },
         ];
         for control in all {

@@ -13,7 +13,7 @@ use crate::drive::Turn;
 use crate::frame::Kind;
 use crate::lane::{FrameEnd, Lane};
 use crate::mailbox::{Direct, Lost, Message, Payload, Port};
-use crate::peer::{PeerInner, Receive};
+use crate::peer::{Handles, PeerInner, Receive};
 use crate::protocol::{self, Asked, Refusal};
 use crate::questions::ANSWERS;
 use crate::trace::{Tags, trace_in};
@@ -58,7 +58,7 @@ pub(crate) fn hand_out(
                     } else {
                         let trace = trace_in(frame.header.flags, extension);
                         let len = payload.len();
-                        let port = admit(&receive.ports, handle, len)?;
+                        let port = admit(&receive.handles, handle, len)?;
                         let arrived = Arrived {
                             tags: Tags {
                                 correlation,
@@ -99,6 +99,9 @@ pub(crate) fn hand_out(
     if !receive.closings.is_empty() {
         peer.tell_watchers(receive);
     }
+    if receive.handles.any_forgetting() {
+        peer.forget_handles(receive);
+    }
     receive.left_over |= handed >= most;
     Ok(if handed > 0 { Turn::Moved } else { any })
 }
@@ -111,7 +114,7 @@ fn hand_out_chunk(
 ) -> Result<Option<usize>, String> {
     let Receive {
         lanes,
-        ports,
+        handles,
         assembler,
         tell_large,
         ..
@@ -143,9 +146,9 @@ fn hand_out_chunk(
             // Credit goes by messages: the first chunk uses it up, and an abandoned message gives it back as if it
             // had been taken.
             let port = if chunk.is_first() {
-                admit(ports, handle, chunk.total as usize)?
+                admit(handles, handle, chunk.total as usize)?
             } else {
-                known(ports, handle)?
+                known(handles, handle)?
             };
             let max = port.mailbox.options.max_message;
             let payload = match assembler.take(handle, &chunk, bytes, max).map_err(refused)? {
@@ -179,21 +182,19 @@ fn hand_out_chunk(
 }
 
 #[inline]
-fn known(ports: &[Arc<Port>], handle: u16) -> Result<&Arc<Port>, String> {
-    ports
-        .get(usize::from(handle))
-        .ok_or_else(|| never_given_out(handle))
+fn known(handles: &Handles, handle: u16) -> Result<&Arc<Port>, String> {
+    handles.get(handle).ok_or_else(|| not_given_out(handle))
 }
 
 #[cold]
-fn never_given_out(handle: u16) -> String {
-    format!("message for handle {handle}, which was never given out")
+fn not_given_out(handle: u16) -> String {
+    format!("message for handle {handle}, which is not given out")
 }
 
 /// Finds the mailbox of a message of `len` bytes and counts it against the sender's credit.
 #[inline(always)]
-fn admit(ports: &[Arc<Port>], handle: u16, len: usize) -> Result<&Arc<Port>, String> {
-    let port = known(ports, handle)?;
+fn admit(handles: &Handles, handle: u16, len: usize) -> Result<&Arc<Port>, String> {
+    let port = known(handles, handle)?;
     if len > port.mailbox.options.max_message as usize {
         return Err(too_long(port, len));
     }
@@ -341,6 +342,21 @@ fn obey(peer: &Arc<PeerInner>, receive: &mut Receive, control: Control) -> Resul
             let waited = Duration::from_millis(u64::from(waited));
             peer.handle_undelivered(handle, length, waited, correlation);
         }
+        Control::Forget {
+            handle,
+            ordinary,
+            large,
+        } => receive.handles.forget(handle, ordinary, large)?,
+        Control::Forgotten {
+            handle,
+            ordinary,
+            large,
+        } => {
+            // What is a dead letter from here on was not sent to this handle: its name is not needed.
+            peer.take_acknowledgement(receive, Lane::Ordinary, ordinary)?;
+            peer.take_acknowledgement(receive, Lane::Large, large)?;
+            peer.handle_forgotten(handle);
+        }
         Control::Heartbeat => {}
         Control::Goodbye => peer.handle_goodbye(receive),
         Control::GoodbyeAcknowledged => peer.handle_goodbye_acknowledged(),
@@ -357,21 +373,17 @@ fn resolve(
 ) -> Result<Control, Refusal> {
     let mailbox = peer.node.find_mailbox(name).ok_or(Refusal::NoSuchMailbox)?;
     protocol::admit(mailbox.speaks.as_ref(), asked)?;
-    let known = receive
-        .ports
-        .iter()
-        .find(|port| Arc::ptr_eq(&port.mailbox, &mailbox));
-    let port = match known {
+    let port = match receive.handles.find(&mailbox) {
         Some(port) => port.clone(),
-        None if receive.ports.len() < MAX_PORTS => {
-            let port = mailbox
-                .port(&peer.weak(), receive.ports.len() as u32)
-                .ok_or(Refusal::NoSuchMailbox)?;
-            receive.ports.push(port.clone());
+        None => {
+            peer.free_handles(&mut receive.handles);
+            if receive.handles.are_used_up() {
+                return Err(Refusal::TooManyHandles);
+            }
             receive.assembler.allow(mailbox.options.max_message);
-            port
+            let open = |handle| mailbox.port(&peer.weak(), u32::from(handle));
+            receive.handles.give(open).ok_or(Refusal::NoSuchMailbox)?
         }
-        None => return Err(Refusal::TooManyHandles),
     };
     Ok(Control::Resolved {
         request,

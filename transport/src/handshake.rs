@@ -45,10 +45,12 @@ pub type Nonce = [u8; NONCE];
 pub const CAPABILITY_CHECKSUMS: u32 = 1;
 /// The capability bit of a node that reads trace contexts: [`crate::trace`].
 pub const CAPABILITY_TRACES: u32 = 2;
+/// The capability bit of a node that forgets handles of closed mailboxes.
+pub const CAPABILITY_FORGETTING: u32 = 4;
 /// The capability bits that a peer must know, or refuse; it may ignore those below.
 pub const MUST_KNOW: u32 = 0xffff_0000;
 /// The capability bits that this library knows.
-const KNOWN_CAPABILITIES: u32 = CAPABILITY_CHECKSUMS | CAPABILITY_TRACES;
+const KNOWN_CAPABILITIES: u32 = CAPABILITY_CHECKSUMS | CAPABILITY_TRACES | CAPABILITY_FORGETTING;
 
 /// Refuses capabilities that must be known and are not.
 fn check_capabilities(bits: u32) -> Result<(), HandshakeError> {

@@ -486,6 +486,10 @@ impl MailboxShared {
         }
     }
 
+    pub(crate) fn is_closed(&self) -> bool {
+        lock(&self.queue).closed
+    }
+
     /// Refuses what comes from now on and wakes everybody who waits.
     pub(crate) fn close(&self) {
         let receiver = {

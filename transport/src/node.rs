@@ -17,7 +17,7 @@ use crate::dead_letter::{DeadLetter, DeadLetters, Reason};
 use crate::doze;
 use crate::drive::Driver;
 use crate::event::{Event, Events};
-use crate::handshake::{CAPABILITY_CHECKSUMS, CAPABILITY_TRACES, Identity, Secret};
+use crate::handshake::{CAPABILITY_CHECKSUMS, CAPABILITY_FORGETTING, CAPABILITY_TRACES, Identity, Secret};
 use crate::lane::LaneSizes;
 use crate::latency::{Latencies, Latency};
 use crate::link::{Transport, TransportError};
@@ -229,7 +229,9 @@ impl NodeBuilder {
                 node: self.name,
                 incarnation,
                 sizes: self.sizes,
-                capabilities: CAPABILITY_TRACES | if checksums { CAPABILITY_CHECKSUMS } else { 0 },
+                capabilities: CAPABILITY_TRACES
+                    | CAPABILITY_FORGETTING
+                    | if checksums { CAPABILITY_CHECKSUMS } else { 0 },
             },
             secret,
             transports: self.transports,

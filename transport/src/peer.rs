@@ -7,6 +7,7 @@
 mod ages;
 mod ending;
 mod granting;
+mod handles;
 mod pushing;
 mod receiving;
 mod relinking;
@@ -33,6 +34,7 @@ use crate::wait::{WaitList, lock};
 use crate::watch::Watchers;
 
 use ending::Collected;
+pub(crate) use handles::Handles;
 pub(crate) use receiving::Receive;
 pub(crate) use relinking::Suspension;
 pub use routes::ResolveError;
@@ -254,7 +256,7 @@ impl PeerInner {
             receive: Mutex::new(Receive {
                 lanes,
                 link: Some(link.receiver),
-                ports: Vec::new(),
+                handles: Handles::default(),
                 assembler,
                 tell_large: false,
                 closings: Vec::new(),

@@ -10,7 +10,7 @@
 //! | --- | --- |
 //! | a connection dies | after any number of bytes, so at any byte of any message or ring, handshakes included; also at any time. Both ends are told, or one, or none; of what was under way any part is lost |
 //! | a connection is slow | every message, span and write takes its own time; spans arrive in pieces, cut at any byte; the sender finds no room |
-//! | bytes of a one-sided write land late, in part and in any order | pieces of 1 to 64 bytes, each in its own time, whatever was written before or after; acknowledgements overtake each other; a notice of the large lane's arrival comes after what it tells of, or never. Not: two writes to the same place in the wrong order |
+//! | bytes of a one-sided write land late, in part and in any order | pieces of 1 to 64 bytes, each in its own time, whatever was written before or after; acknowledgements overtake each other; a notice of the large lane's arrival comes after what it tells of, or never. What was under way when the connection died may land long after, when the session has gone on over another link. Not: two writes to the same place in the wrong order |
 //! | a link carries nothing | although its handshake succeeded |
 //! | a transport is out | for a time nobody can dial over it, and its connections die |
 //! | two nodes are cut off | for a time nothing passes between them; afterwards what was under way goes on |

@@ -3,7 +3,7 @@
 use transport::sim::{Breakage, run, while_broken};
 
 /// Histories in which a breakage has to show.
-const HISTORIES: u64 = 3_000;
+const HISTORIES: u64 = 10_000;
 
 #[test]
 fn every_breakage_shows_in_some_history() {

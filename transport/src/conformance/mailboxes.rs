@@ -2,6 +2,7 @@
 
 #![allow(missing_docs)]
 
+use std::collections::BTreeSet;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -195,4 +196,30 @@ pub fn a_closed_mailbox_returns_what_it_did_not_take(harness: &dyn Harness) {
     let mut inbox = b.mailbox("inbox", MailboxOptions::default()).unwrap();
     to_b.address("inbox").unwrap().send(b"in time").unwrap();
     assert_eq!(take(&mut inbox), b"in time");
+}
+
+pub fn the_handle_of_a_closed_mailbox_is_given_out_again(harness: &dyn Harness) {
+    let Pair { a: _a, b, to_b } = pair(harness);
+    let start = Instant::now();
+    let mut seen = BTreeSet::new();
+    loop {
+        let mut brief = b.mailbox("brief", options(2, Overflow::Wait)).unwrap();
+        let address = to_b.address("brief").unwrap();
+        let is_new = seen.insert(address.handle());
+        address.try_send(b"1").unwrap();
+        assert_eq!(take(&mut brief), b"1");
+        if !is_new {
+            return;
+        }
+        drop(brief);
+        // What goes out before the end is known comes back, and keeps the handle until it has.
+        eventually("the mailbox's end is known", || {
+            matches!(address.try_send(b"2"), Err(SendError::MailboxClosed { .. }))
+        });
+        assert!(
+            start.elapsed() < PATIENCE,
+            "{} handles, none of them twice",
+            seen.len()
+        );
+    }
 }

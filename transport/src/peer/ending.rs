@@ -1,12 +1,12 @@
 //! The end of a session: in good order, or with everything unacknowledged as dead letters.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{Ordering, fence};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use super::receiving::Receive;
-use super::routes::Resolving;
+use super::routes::{Known, Resolving};
 use super::{Peer, PeerInner};
 use crate::address::correlation_in;
 use crate::breakage::{Breakage, is_broken};
@@ -60,12 +60,14 @@ impl PeerInner {
         }
         let routes = std::mem::take(&mut *lock(&self.routes));
         // Dead letters name the mailbox, so the names are kept until they have been written.
-        for route in routes.by_handle.values() {
-            lock(&self.routes)
-                .by_handle
-                .insert(u32::from(route.handle), route.clone());
-            route.close();
+        for (handle, known) in &routes.by_handle {
+            lock(&self.routes).by_handle.insert(*handle, known.clone());
+            if let Known::Open(route) = known {
+                route.close();
+            }
         }
+        // Either who commits finds the session over, or what it commits is found here: see `flush`.
+        fence(Ordering::SeqCst);
         self.collect_unacknowledged();
         lock(&self.routes).by_handle.clear();
         for (_, (_, resolving)) in routes.resolving {
@@ -74,11 +76,11 @@ impl PeerInner {
             }
         }
         for handle in receive.assembler.close() {
-            if let Some(port) = receive.ports.get(usize::from(handle)) {
+            if let Some(port) = receive.handles.get(handle) {
                 port.forget_one();
             }
         }
-        for port in receive.ports.drain(..) {
+        for port in receive.handles.drain() {
             port.mailbox.session_over();
         }
         for waker in std::mem::take(&mut *lock(&self.openings)).into_values().flatten() {
@@ -92,8 +94,10 @@ impl PeerInner {
             closing.route.watchers.tell(&Gone::MailboxClosed);
         }
         let gone = Gone::SessionOver(why.clone());
-        for route in routes.by_handle.values() {
-            route.watchers.tell(&gone);
+        for known in routes.by_handle.values() {
+            if let Known::Open(route) = known {
+                route.watchers.tell(&gone);
+            }
         }
         self.watchers.tell(&gone);
         self.node.questions.session_over(self.session_id, &why);

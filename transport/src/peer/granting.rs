@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 use std::task::Waker;
 
 use super::PeerInner;
-use crate::address::{Route, Terms};
+use super::routes::Known;
+use crate::address::{Label, Route, Terms};
 use crate::mailbox::MailboxShared;
 use crate::wait::lock;
 
@@ -14,29 +15,31 @@ impl PeerInner {
     /// has no handle left.
     pub(crate) fn grant(self: &Arc<Self>, mailbox: &Arc<MailboxShared>) -> Option<Terms> {
         let mut receive = self.receive_side();
-        if self.ended.get().is_some() || receive.ports.len() >= crate::dispatch::MAX_PORTS {
+        if self.ended.get().is_some() {
             return None;
         }
-        let handle = u16::try_from(receive.ports.len()).ok()?;
-        let port = mailbox.port(&self.weak(), u32::from(handle))?;
-        let terms = Terms {
-            handle,
+        self.free_handles(&mut receive.handles);
+        let open = |handle| mailbox.port(&self.weak(), u32::from(handle));
+        let port = receive.handles.give(open)?;
+        Some(Terms {
+            handle: port.handle as u16,
             limit: port.granted(),
             overflow: mailbox.options.overflow,
             max_message: mailbox.options.max_message,
-        };
-        receive.ports.push(port);
-        Some(terms)
+        })
     }
 
     /// The way to a mailbox that the peer has granted. `None` when the session is over.
     pub(crate) fn granted(self: &Arc<Self>, label: String, terms: Terms) -> Option<Arc<Route>> {
-        let mut route = Route::new(self.clone(), label, None, terms);
-        route.carries_stream = true;
-        let route = Arc::new(route);
+        let label = Label {
+            mailbox: label,
+            protocol: None,
+            carries_stream: true,
+        };
+        let route = Arc::new(Route::new(self.clone(), label, terms));
         lock(&self.routes)
             .by_handle
-            .insert(u32::from(route.handle), route.clone());
+            .insert(u32::from(route.handle), Known::Open(route.clone()));
         self.ended.get().is_none().then_some(route)
     }
 
@@ -46,7 +49,7 @@ impl PeerInner {
         routes
             .by_handle
             .get(&handle)
-            .is_some_and(|route| route.carries_stream)
+            .is_some_and(|known| known.label().carries_stream)
     }
 
     /// Whether what was not delivered is a request for a stream: then whoever asked for it is told.
@@ -54,7 +57,7 @@ impl PeerInner {
         let asked = lock(&self.routes)
             .by_handle
             .get(&handle)
-            .is_some_and(|route| route.mailbox.starts_with(crate::stream::LISTENER));
+            .is_some_and(|known| known.label().mailbox.starts_with(crate::stream::LISTENER));
         let opening = asked.then(|| lock(&self.openings).remove(&correlation)).flatten();
         opening
             .map(|waker| waker.into_iter().for_each(Waker::wake))

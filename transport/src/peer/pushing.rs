@@ -146,6 +146,11 @@ impl PeerInner {
         self.fail_link(LinkError::Protocol(OVERWHELMED.into()));
     }
 
+    /// Whether control messages wait for room.
+    pub(super) fn is_backlogged(&self) -> bool {
+        self.backlogged.load(Ordering::Acquire)
+    }
+
     pub(super) fn commit_control(&self, bytes: &[u8]) -> bool {
         let Ok(mut claim) = self.send.ring(Lane::Control).claim(bytes.len()) else {
             return false;

@@ -3,14 +3,13 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 
-use super::PeerInner;
 use super::routes::Closing;
+use super::{Handles, PeerInner};
 use crate::breakage::{Breakage, is_broken};
 use crate::chunk::Assembler;
 use crate::drive::{Sleep, Turn};
 use crate::lane::{LANES, Lane};
 use crate::link::{LinkReceiver, ReceiveLanes};
-use crate::mailbox::Port;
 use crate::ring::Position;
 use crate::session::Ended;
 use crate::wait::{lock, try_lock};
@@ -19,7 +18,8 @@ use crate::wait::{lock, try_lock};
 pub(crate) struct Receive {
     pub(crate) lanes: ReceiveLanes,
     pub(crate) link: Option<Box<dyn LinkReceiver>>,
-    pub(crate) ports: Vec<Arc<Port>>,
+    /// The mailboxes that the peer may send to.
+    pub(crate) handles: Handles,
     /// Messages of the large lane that have begun and are not complete.
     pub(crate) assembler: Assembler,
     /// The peer waits for the acknowledgement of what it sent on the large lane.
@@ -35,6 +35,18 @@ pub(crate) struct Receive {
     pub(super) leaving: bool,
     /// Counts the suspensions: only the latest may be resumed.
     pub(super) suspensions: u64,
+}
+
+impl Receive {
+    /// Lets go of the link: nothing that is still under way over it finds the rings. Whether there was one.
+    pub(super) fn unlink(&mut self) -> bool {
+        let link = self.link.take();
+        let was_linked = link.is_some();
+        if is_broken(Breakage::KeepsTheOldEpoch) {
+            std::mem::forget(link);
+        }
+        was_linked
+    }
 }
 
 /// Frames handled in one go before other peers have their turn.
@@ -80,7 +92,7 @@ impl PeerInner {
         if self.blocked.load(Ordering::Relaxed) || self.dirty.load(Ordering::Relaxed) {
             self.push();
         }
-        if self.backlogged.load(Ordering::Relaxed) {
+        if self.is_backlogged() {
             self.work_off_backlog();
         }
         if !moved && !receive.left_over {
@@ -121,9 +133,7 @@ impl PeerInner {
         let Receive { lanes, link, .. } = &mut *receive;
         let Some(link) = link else { return Sleep::Sound };
         match link.arm(lanes) {
-            Ok(true) if self.blocked.load(Ordering::Relaxed) || self.backlogged.load(Ordering::Relaxed) => {
-                Sleep::Light
-            }
+            Ok(true) if self.blocked.load(Ordering::Relaxed) || self.is_backlogged() => Sleep::Light,
             Ok(true) => Sleep::Sound,
             Ok(false) => Sleep::No,
             Err(error) => {

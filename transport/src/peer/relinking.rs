@@ -27,7 +27,7 @@ impl PeerInner {
     /// Drops the link. The session waits for another, or ends where none can come.
     pub(super) fn lose_link(self: &Arc<Self>, receive: &mut Receive) {
         *lock(&self.gate) = None;
-        let had_link = receive.link.take().is_some();
+        let had_link = receive.unlink();
         self.blocked.store(false, Ordering::Relaxed);
         self.failed.store(false, Ordering::Release);
         let failure = lock(&self.failure).take();
@@ -75,7 +75,7 @@ impl PeerInner {
         self.failed.store(false, Ordering::Release);
         lock(&self.failure).take();
         *lock(&self.link) = None;
-        if receive.link.take().is_some() {
+        if receive.unlink() {
             self.wait_for_a_link("another link takes its place".into());
         }
         receive.suspensions += 1;
@@ -173,7 +173,7 @@ impl PeerInner {
                         .is_some_and(|mut receive| self.note_consumed(&mut receive, true));
                     // Takes what was noted along, unless it waits for room, or for a bell rather than a push.
                     self.send_control(&Control::Heartbeat);
-                    if noted && (self.is_shared() || self.backlogged.load(Ordering::Relaxed)) {
+                    if noted && (self.is_shared() || self.is_backlogged()) {
                         self.push();
                     }
                     self.heartbeats.fetch_add(1, Ordering::Relaxed);

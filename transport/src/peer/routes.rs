@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use super::PeerInner;
 use super::receiving::Receive;
-use crate::address::{Address, Route, Target, Terms};
+use crate::address::{Address, Label, Route, Target, Terms};
 use crate::control::{Control, MAX_NAME};
 use crate::dead_letter::{DeadLetter, Reason};
+use crate::handshake::CAPABILITY_FORGETTING;
 use crate::lane::Lane;
 use crate::observe::CreditObservation;
 use crate::protocol::{Asked, Refusal, Spoken};
@@ -106,8 +107,32 @@ pub(super) enum Resolving {
 #[derive(Default)]
 pub(super) struct Routes {
     pub(super) by_name: HashMap<Wanted, Arc<Route>>,
-    pub(super) by_handle: HashMap<u32, Arc<Route>>,
+    pub(super) by_handle: HashMap<u32, Known>,
     pub(super) resolving: HashMap<u32, (Wanted, Resolving)>,
+}
+
+/// A handle that the peer has given out.
+#[derive(Clone)]
+pub(super) enum Known {
+    Open(Arc<Route>),
+    /// Its mailbox is closed. The label is kept for the dead letters that may still come back.
+    Closed(Arc<Label>),
+}
+
+impl Known {
+    pub(super) fn label(&self) -> &Label {
+        match self {
+            Known::Open(route) => &route.label,
+            Known::Closed(label) => label,
+        }
+    }
+
+    fn open(&self) -> Option<&Arc<Route>> {
+        match self {
+            Known::Open(route) => Some(route),
+            Known::Closed(_) => None,
+        }
+    }
 }
 
 /// A mailbox of the peer that is closed, and how far this node must have consumed before its watchers are told.
@@ -123,19 +148,32 @@ impl PeerInner {
         let Some((wanted, resolving)) = routes.resolving.remove(&request) else {
             return;
         };
-        // Two threads may have asked at once: they share the handle, so they share its credit.
-        let route = terms.map(|terms| match routes.by_handle.get(&u32::from(terms.handle)) {
-            Some(known) => known.clone(),
-            None => Arc::new(Route::new(
-                self.clone(),
-                wanted.mailbox.clone(),
-                wanted.protocol.clone(),
-                terms,
-            )),
+        let route = terms.map(|terms| {
+            let handle = u32::from(terms.handle);
+            // Two threads may have asked at once: they share the handle, so they share its credit.
+            let is_new = match routes.by_handle.get(&handle) {
+                Some(Known::Open(known)) => return known.clone(),
+                Some(Known::Closed(_)) => false,
+                None => true,
+            };
+            let label = Label {
+                mailbox: wanted.mailbox.clone(),
+                protocol: wanted.protocol.clone(),
+                carries_stream: false,
+            };
+            let route = Arc::new(Route::new(self.clone(), label, terms));
+            if is_new {
+                routes.by_handle.insert(handle, Known::Open(route.clone()));
+            } else {
+                // Overtaken by its mailbox's end.
+                route.close();
+            }
+            route
         });
-        if let Ok(route) = &route {
+        if let Ok(route) = &route
+            && !route.is_closed()
+        {
             routes.by_name.insert(wanted.clone(), route.clone());
-            routes.by_handle.insert(u32::from(route.handle), route.clone());
         }
         routes
             .resolving
@@ -148,14 +186,19 @@ impl PeerInner {
 
     pub(crate) fn observe_credits(&self) -> Vec<CreditObservation> {
         let routes = lock(&self.routes);
-        let mut credits: Vec<_> = routes.by_handle.values().map(|route| route.observe()).collect();
+        let mut credits: Vec<_> = routes
+            .by_handle
+            .values()
+            .filter_map(Known::open)
+            .map(|route| route.observe())
+            .collect();
         credits.sort_by(|a, b| a.mailbox.cmp(&b.mailbox));
         credits
     }
 
     pub(crate) fn handle_credit(&self, handle: u32, limit: u64) {
-        let route = lock(&self.routes).by_handle.get(&handle).cloned();
-        if let Some(route) = route {
+        let known = lock(&self.routes).by_handle.get(&handle).cloned();
+        if let Some(Known::Open(route)) = known {
             route.grant(limit);
         }
     }
@@ -177,18 +220,37 @@ impl PeerInner {
         large: Position,
     ) {
         let mut routes = lock(&self.routes);
-        if let Some(route) = routes.by_handle.get(&handle).cloned() {
-            // The handle stays known, for the dead letters that may still come back.
-            routes.by_name.retain(|_, known| !Arc::ptr_eq(known, &route));
-            drop(routes);
-            // A peer may repeat itself: once is remembered.
-            if route.close() {
-                receive.closings.push(Closing {
-                    ordinary,
-                    large,
-                    route,
-                });
+        // A peer may repeat itself: once is remembered.
+        let Some(Known::Open(route)) = routes.by_handle.get(&handle).cloned() else {
+            return;
+        };
+        routes.by_name.retain(|_, known| !Arc::ptr_eq(known, &route));
+        routes
+            .by_handle
+            .insert(handle, Known::Closed(route.label.clone()));
+        for (_, resolving) in routes.resolving.values_mut() {
+            // Nobody may come for this answer.
+            if matches!(resolving, Resolving::Answered(Ok(answer)) if Arc::ptr_eq(answer, &route)) {
+                *resolving = Resolving::Answered(Err(Refusal::NoSuchMailbox));
             }
+        }
+        drop(routes);
+        route.close();
+        if self.identity.capabilities & CAPABILITY_FORGETTING != 0 {
+            route.forget_when_dropped();
+        }
+        receive.closings.push(Closing {
+            ordinary,
+            large,
+            route,
+        });
+    }
+
+    /// The peer will not come back to what was sent to this handle, and may give it out again.
+    pub(crate) fn handle_forgotten(&self, handle: u32) {
+        let mut routes = lock(&self.routes);
+        if let Some(Known::Closed(_)) = routes.by_handle.get(&handle) {
+            routes.by_handle.remove(&handle);
         }
     }
 
@@ -217,11 +279,11 @@ impl PeerInner {
 
     /// A letter about a message that was sent to this handle.
     pub(super) fn letter_to(&self, handle: u32, reason: Reason, len: usize) -> DeadLetter {
-        let route = lock(&self.routes).by_handle.get(&handle).cloned();
-        let (mailbox, protocol) = match route {
-            Some(route) => (
-                route.mailbox.clone(),
-                route.protocol.as_ref().map(|asked| asked.name.clone()),
+        let known = lock(&self.routes).by_handle.get(&handle).cloned();
+        let (mailbox, protocol) = match known.as_ref().map(Known::label) {
+            Some(label) => (
+                label.mailbox.clone(),
+                label.protocol.as_ref().map(|asked| asked.name.clone()),
             ),
             None if handle == u32::from(ANSWERS) => ("answers".to_owned(), None),
             None => (format!("#{handle}"), None),
@@ -252,8 +314,12 @@ impl PeerInner {
             }))
         };
         let mut routes = lock(&self.routes);
-        if let Some(route) = routes.by_name.get(wanted) {
-            return found(route.clone());
+        if let Some(route) = routes.by_name.get(wanted).cloned() {
+            // The answer, if it was this one's, has been put there.
+            if let Some(request) = *asked {
+                routes.resolving.remove(&request);
+            }
+            return found(route);
         }
         if let Some(request) = *asked {
             return match routes.resolving.remove(&request) {

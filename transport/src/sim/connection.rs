@@ -266,6 +266,11 @@ impl End {
             !matches!(landing.what, Landed::Notice(_)) || landing.is_notice_within(earliest)
         };
         self.landing = kept.into_iter().filter(stays).collect();
+        // What is not lost may stay under way for long, and find another link in the place of this one.
+        let dallies = *random.pick(&[0, 0, 20_000, 60_000]);
+        for landing in &mut self.landing {
+            landing.at += random.micros(dallies);
+        }
     }
 
     fn land(&mut self, landing: Landing) {
