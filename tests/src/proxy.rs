@@ -47,16 +47,21 @@ impl Proxy {
                 let Ok(server) = TcpStream::connect(serving.target) else {
                     continue;
                 };
-                serving.accepted.fetch_add(1, Ordering::SeqCst);
-                for (from, to) in [(&client, &server), (&server, &client)] {
+                let carried = [(&client, &server), (&server, &client)].map(|(from, to)| {
                     let _ = from.set_nodelay(true);
-                    if let (Ok(from), Ok(to)) = (from.try_clone(), to.try_clone()) {
-                        let shared = serving.clone();
-                        thread::spawn(move || carry(&shared, from, to));
-                    }
+                    from.try_clone().and_then(|from| Ok((from, to.try_clone()?)))
+                });
+                // Before anything goes over it, so that whoever has seen it carry can cut it.
+                serving
+                    .open
+                    .lock()
+                    .expect("not poisoned")
+                    .extend([client, server]);
+                serving.accepted.fetch_add(1, Ordering::SeqCst);
+                for (from, to) in carried.into_iter().flatten() {
+                    let shared = serving.clone();
+                    thread::spawn(move || carry(&shared, from, to));
                 }
-                let mut open = serving.open.lock().expect("not poisoned");
-                open.extend([client, server]);
             }
         });
         Ok(Proxy { address, shared })

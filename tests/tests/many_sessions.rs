@@ -118,7 +118,7 @@ fn sessions_that_say_nothing(over: Over) {
             high.as_secs_f64() * 1e6,
         );
         assert!(
-            median < Duration::from_millis(20),
+            median < Duration::from_millis(200),
             "{median:?} beside {sessions} sessions"
         );
     }

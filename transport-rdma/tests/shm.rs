@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
-use std::time::Duration;
+use std::time::Instant;
 
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, recv, send,
@@ -235,22 +235,25 @@ fn a_flood_of_wake_ups_costs_nothing_but_wake_ups() {
 
 #[test]
 fn cells_that_a_peer_scribbled_on_are_no_credit() {
+    let seen = std::sync::Barrier::new(2);
     cases::in_two_threads(
         &shm(),
         "@",
         |mut end| {
             // The peer's cells lie in the page before the rings that this side sends in.
-            let before = end.send.ring(transport::lane::Lane::Control).released();
-            std::thread::sleep(Duration::from_millis(100));
-            end.poll().unwrap();
-            assert_eq!(before, 0);
+            let until = deadline();
+            while end.receive.credit[0] == 0 {
+                assert!(Instant::now() < until, "nothing was scribbled");
+                end.poll().unwrap();
+            }
             assert_eq!(end.receive.credit[0], u64::MAX, "reported as it is");
             assert_eq!(end.send.rings[0].released(), 0, "and not believed");
+            seen.wait();
         },
         |mut end| {
             end.send.acknowledge[0].store(u64::MAX, std::sync::atomic::Ordering::Release);
             end.push().unwrap();
-            std::thread::sleep(Duration::from_millis(300));
+            seen.wait();
         },
     );
 }

@@ -68,7 +68,7 @@ pub(crate) fn many_questions_at_once_get_each_its_own_answer(over: Over) {
 pub(crate) fn a_question_without_an_answer_times_out_and_a_late_answer_is_a_dead_letter(over: Over) {
     let pair = pair(over);
     let patience = Duration::from_millis(100);
-    let dawdle = Order::Dawdle(Duration::from_millis(400));
+    let dawdle = Order::Dawdle(Duration::from_secs(1));
     let start = Instant::now();
     assert_eq!(
         pair.orders.ask(&dawdle, patience),
@@ -92,7 +92,7 @@ pub(crate) fn a_question_to_a_mailbox_that_closes_fails_before_its_time(over: Ov
     let inbox = pair.open("inbox", 8, Overflow::Wait);
     thread::scope(|scope| {
         let asking = scope.spawn(|| inbox.ask(b"anybody there", PATIENCE));
-        thread::sleep(Duration::from_millis(100));
+        pair.wait_for_sent("inbox", 1);
         pair.order(Order::Close { name: "inbox".into() });
         assert_eq!(asking.join().unwrap(), Err(AskError::NotTaken));
     });
@@ -104,6 +104,7 @@ pub(crate) fn a_question_to_a_mailbox_that_closes_fails_before_its_time(over: Ov
 pub(crate) fn a_question_to_a_process_that_is_killed_fails_when_its_session_ends(over: Over) {
     let mut pair = pair(over);
     let orders = pair.orders.clone();
+    let before = pair.sent("orders");
     let asking = thread::spawn(move || {
         let dawdle = Order::Dawdle(Duration::from_secs(60));
         (
@@ -111,7 +112,7 @@ pub(crate) fn a_question_to_a_process_that_is_killed_fails_when_its_session_ends
             block_on(orders.ask_async(&dawdle, PATIENCE)),
         )
     });
-    thread::sleep(Duration::from_millis(100));
+    pair.wait_for_sent("orders", before + 1);
     pair.kill();
     let (blocked, awaited) = asking.join().unwrap();
     assert!(matches!(blocked, Err(AskError::SessionOver(_))), "{blocked:?}");

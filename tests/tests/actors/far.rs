@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tests::audit::eventually;
 use transport::typed::{self, Postcard, Protocol, Question};
 use transport::{Mailbox, MailboxOptions, Node, NodeBuilder, Overflow, Peer, Reason, Reference, Timing};
 use transport_rdma::Shm;
@@ -166,6 +167,21 @@ pub(crate) fn pair(over: Over) -> Pair {
 impl Pair {
     pub(crate) fn order(&self, order: Order) -> Done {
         self.orders.ask(&order, PATIENCE).unwrap()
+    }
+
+    /// How many messages have been sent to one of the far mailboxes.
+    pub(crate) fn sent(&self, mailbox: &str) -> u64 {
+        let seen = self.near.observer().observe().expect("it runs");
+        let credits = seen.peers.iter().flat_map(|peer| &peer.credits);
+        credits
+            .filter(|credit| credit.mailbox == mailbox)
+            .map(|credit| credit.sent)
+            .sum()
+    }
+
+    /// Waits until so many have been.
+    pub(crate) fn wait_for_sent(&self, mailbox: &str, count: u64) {
+        eventually("the messages are sent", || self.sent(mailbox) >= count);
     }
 
     pub(crate) fn open(&self, name: &str, capacity: u32, overflow: Overflow) -> transport::Address {

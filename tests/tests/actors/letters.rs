@@ -17,6 +17,8 @@ pub(crate) fn a_mailbox_that_is_closed_returns_what_it_did_not_take(over: Over) 
             .try_send_with(&number.to_le_bytes(), Some(number + 7))
             .unwrap();
     }
+    // Behind them: they are in the mailbox when this is answered.
+    assert_eq!(pair.order(Order::Echo(1)), Done::Numbers(vec![1]));
     std::thread::sleep(Duration::from_millis(50));
     let closed = pair.order(Order::Close { name: "inbox".into() });
     assert_eq!(closed, Done::AsTold);

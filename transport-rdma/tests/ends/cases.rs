@@ -280,7 +280,7 @@ pub(crate) fn a_killed_peer_is_noticed(transport: &dyn Transport, address: &str,
             matches!(error, LinkError::Closed | LinkError::Device(_)),
             "{error}"
         );
-        assert!(noticed < Duration::from_secs(5), "noticed after {noticed:?}");
+        assert!(noticed < super::PATIENCE, "noticed after {noticed:?}");
     });
 }
 
@@ -317,7 +317,8 @@ pub(crate) fn an_idle_link_uses_no_cpu(transport: &dyn Transport, address: &str)
             idle(&mut end, IDLE);
             let used = cpu_time() - before;
             println!("an idle pair used {used:?} in {IDLE:?}");
-            assert!(used < IDLE / 100, "an idle pair used {used:?} in {IDLE:?}");
+            // One that polls uses all of it. In a guest the time counts in which the guest itself had to wait.
+            assert!(used < IDLE / 10, "an idle pair used {used:?} in {IDLE:?}");
         },
         |mut end| {
             idle(&mut end, SETTLE + IDLE);
@@ -335,7 +336,7 @@ pub(crate) fn a_handshake_that_never_comes_ends_at_the_deadline(transport: &dyn 
     let started = Instant::now();
     let error = wire.receive(started + Duration::from_millis(100)).unwrap_err();
     assert!(matches!(error, LinkError::TimedOut), "{error}");
-    assert!(started.elapsed() < Duration::from_secs(2));
+    assert!(started.elapsed() < super::PATIENCE / 2);
     drop(silent);
     assert!(matches!(wire.receive(deadline()), Err(LinkError::Closed)));
 }

@@ -62,7 +62,8 @@ fn a_peer_that_drips_a_byte_at_a_time_is_given_up_at_the_deadline() {
     let dripping = std::thread::spawn(move || {
         let mut bytes = (MAX_HANDSHAKE as u32).to_le_bytes().to_vec();
         bytes.resize(100, 0);
-        for byte in bytes {
+        // Without end: given up at the deadline, or never.
+        for byte in bytes.into_iter().cycle() {
             if stranger.write_all(&[byte]).is_err() {
                 break;
             }
@@ -74,7 +75,7 @@ fn a_peer_that_drips_a_byte_at_a_time_is_given_up_at_the_deadline() {
     let took = began.elapsed();
     assert!(matches!(error, LinkError::TimedOut), "{error}");
     assert!(
-        took >= Duration::from_millis(300) && took < Duration::from_millis(1_500),
+        took >= Duration::from_millis(300) && took < Duration::from_secs(20),
         "{took:?}"
     );
     drop(wire);

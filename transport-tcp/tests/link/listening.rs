@@ -73,7 +73,7 @@ fn dialling_ends_at_the_deadline() {
         }
     };
     assert!(matches!(error, TransportError::Unreachable { .. }), "{error}");
-    assert!(began.elapsed() < Duration::from_secs(5));
+    assert!(began.elapsed() < Duration::from_secs(30));
 }
 
 #[test]

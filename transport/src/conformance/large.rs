@@ -336,9 +336,9 @@ pub fn a_closed_mailbox_returns_the_large_messages_it_did_not_take(harness: &dyn
 pub fn a_peer_that_is_gone_makes_one_dead_letter_of_each_large_message(harness: &dyn Harness) {
     const LEN: usize = 300_000;
     let timing = Timing {
-        heartbeat: Duration::from_millis(50),
-        silence: Duration::from_millis(300),
-        resume_window: Duration::from_millis(300),
+        heartbeat: Duration::from_millis(100),
+        silence: Duration::from_secs(1),
+        resume_window: Duration::from_secs(1),
         ..Timing::default()
     };
     // Nobody drives b, so nothing is consumed.

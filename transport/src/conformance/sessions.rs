@@ -59,9 +59,9 @@ pub fn a_shutdown_delivers_what_was_sent_before(harness: &dyn Harness) {
 
 pub fn a_peer_that_is_gone_makes_dead_letters_of_what_it_did_not_acknowledge(harness: &dyn Harness) {
     let timing = Timing {
-        heartbeat: Duration::from_millis(50),
-        silence: Duration::from_millis(300),
-        resume_window: Duration::from_millis(300),
+        heartbeat: Duration::from_millis(100),
+        silence: Duration::from_secs(1),
+        resume_window: Duration::from_secs(1),
         ..Timing::default()
     };
     let Pair { a, b, to_b } = pair_with(harness, |builder| builder.timing(timing));
@@ -121,8 +121,8 @@ pub fn a_link_cut_under_load_loses_doubles_and_reorders_nothing(harness: &dyn Ha
 pub fn an_idle_session_outlives_its_silence_deadline(harness: &dyn Harness) {
     let timing = Timing {
         heartbeat: Duration::from_millis(100),
-        silence: Duration::from_millis(1_000),
-        resume_window: Duration::from_millis(1_000),
+        silence: Duration::from_millis(1_500),
+        resume_window: Duration::from_millis(1_500),
         ..Timing::default()
     };
     let Pair { a, b, to_b } = pair_with(harness, |builder| builder.timing(timing));

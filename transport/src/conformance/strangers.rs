@@ -32,9 +32,9 @@ pub fn garbage_instead_of_a_handshake_is_refused_and_harms_nobody(harness: &dyn 
 
 pub fn a_peer_that_falls_silent_is_noticed_on_an_idle_link(harness: &dyn Harness) {
     let timing = Timing {
-        heartbeat: Duration::from_millis(50),
-        silence: Duration::from_millis(400),
-        resume_window: Duration::from_millis(300),
+        heartbeat: Duration::from_millis(100),
+        silence: Duration::from_secs(1),
+        resume_window: Duration::from_secs(1),
         ..Timing::default()
     };
     let a = builder(harness, "a")
@@ -50,21 +50,21 @@ pub fn a_peer_that_falls_silent_is_noticed_on_an_idle_link(harness: &dyn Harness
         .start()
         .unwrap();
     let to_a = b.connect(&a.addresses()[0]).unwrap();
-    eventually("a knows b", || a.peers().len() == 1);
-    let to_b = a.peers().remove(0);
     let start = Instant::now();
-    eventually("the session is over", || to_b.ended().is_some());
-    let took = start.elapsed();
-    assert!(
-        took < (timing.silence + timing.resume_window) * 4,
-        "noticed after {took:?}"
-    );
     let node = loop {
         if let Event::Ended { node, .. } = events.recv_timeout(PATIENCE).expect("word of the end") {
             break node;
         }
     };
     assert_eq!(node, "b");
+    // A busy machine is late, but not as late as with the times of a node that nobody configured.
+    let took = start.elapsed();
+    let default = Timing::default();
+    assert!(
+        took < default.silence + default.resume_window,
+        "noticed after {took:?}"
+    );
+    assert!(a.peers().is_empty());
     drop(to_a);
 }
 

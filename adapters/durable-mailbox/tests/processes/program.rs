@@ -27,7 +27,7 @@ pub(crate) fn node(name: &str, listen: Option<&str>) -> Arc<Node> {
     let timing = Timing {
         heartbeat: Duration::from_millis(200),
         silence: Duration::from_secs(2),
-        resume_window: Duration::from_millis(500),
+        resume_window: Duration::from_secs(1),
         better_link: Duration::from_secs(1),
     };
     let builder = Node::builder(name)
