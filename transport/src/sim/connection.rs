@@ -277,7 +277,11 @@ impl End {
         let Some(rings) = &self.rings else { return };
         self.moved = true;
         match landing.what {
-            Landed::Credit(position) => self.credit[landing.lane] = position,
+            // Two writes to the same place stay in order: the later of two acknowledgements stands.
+            Landed::Credit(position) => {
+                let credit = &mut self.credit[landing.lane];
+                *credit = position.max(*credit);
+            }
             Landed::Notice(position) => self.noticed = self.noticed.max(position),
             Landed::Piece { position, bytes } => store(&rings[landing.lane], position, &bytes),
         }
