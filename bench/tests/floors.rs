@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 use program::{bench, command, measurements, value};
 use serde_json::Value;
 
+/// How long anything that should happen may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 fn check_messages(figures: &[Value], transport: &str, size: u64) {
     let latency = |metric| value(figures, "latency", transport, size, metric);
     assert!(latency("p50") > 0.01, "faster than light: {} us", latency("p50"));
@@ -119,16 +122,8 @@ fn the_other_process_dies_with_a_killed_parent() {
     let mut parent = command(&["floor", "shm", "--seconds", "60", "--wait", "spin"])
         .spawn()
         .expect("it starts");
-    let children = format!("/proc/{0}/task/{0}/children", parent.id());
-    let deadline = Instant::now() + Duration::from_secs(10);
-    let child = loop {
-        let listed = std::fs::read_to_string(&children).unwrap_or_default();
-        match listed.split_whitespace().next() {
-            Some(pid) => break pid.to_owned(),
-            None => assert!(Instant::now() < deadline, "no second process was started"),
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    };
+    let child = its_child(&parent);
+    let deadline = Instant::now() + PATIENCE;
     std::thread::sleep(Duration::from_millis(200));
     parent
         .kill()
@@ -147,20 +142,27 @@ fn a_killed_other_process_is_an_error() {
         .stderr(std::process::Stdio::piped())
         .spawn()
         .expect("it starts");
-    let children = format!("/proc/{0}/task/{0}/children", parent.id());
+    let child = its_child(&parent).parse().expect("a process id");
     std::thread::sleep(Duration::from_millis(500));
-    let child = std::fs::read_to_string(children).expect("the kernel lists children");
-    let child = child
-        .split_whitespace()
-        .next()
-        .expect("a second process runs")
-        .parse()
-        .expect("a process id");
     let child = rustix::process::Pid::from_raw(child).expect("a process id");
     rustix::process::kill_process(child, rustix::process::Signal::KILL).expect("it can be killed");
     let output = parent.wait_with_output().expect("it ends");
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("the other process of the bench ended"));
+}
+
+/// The second process of a bench, once there is one.
+fn its_child(parent: &std::process::Child) -> String {
+    let children = format!("/proc/{0}/task/{0}/children", parent.id());
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let listed = std::fs::read_to_string(&children).unwrap_or_default();
+        match listed.split_whitespace().next() {
+            Some(pid) => return pid.to_owned(),
+            None => assert!(Instant::now() < deadline, "no second process was started"),
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// A zombie that nobody has waited for yet runs no more.

@@ -179,15 +179,15 @@ pub(crate) fn answer(end: &mut End, rounds: u64, first: bool) {
             end.sleep().unwrap();
         }
     }
-    // The last words are on their way; the peer takes them before it sees this end go.
-    while end.push().unwrap() == Push::Blocked {}
-    let until = Instant::now() + Duration::from_secs(5);
-    while end.poll().is_ok() && Instant::now() < until {
-        while end.take(Lane::Ordinary, read).is_some() {}
-        std::thread::sleep(Duration::from_millis(1));
-        if random.below(200) == 0 {
-            break;
-        }
+    // Whoever said the last word stays until the other has answered it, or has gone, which it does after taking it.
+    let until = deadline();
+    while number == rounds
+        && end.push().is_ok()
+        && end.poll().is_ok()
+        && end.take(Lane::Ordinary, read).is_none()
+    {
+        assert!(Instant::now() < until, "the last word is not answered");
+        std::thread::yield_now();
     }
 }
 

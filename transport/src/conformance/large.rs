@@ -227,9 +227,12 @@ pub fn a_large_message_given_up_half_way_is_forgotten_and_the_next_arrives(harne
     let a = builder(harness, "a").rings(SMALL_RINGS).start().unwrap();
     let url = b.addresses()[0].clone();
     let (resolved, resolution) = std::sync::mpsc::channel();
+    let (rests, at_rest) = std::sync::mpsc::channel();
+    let (given_up, all_given_up) = std::sync::mpsc::channel();
     let sender = thread::spawn(move || {
         let address = a.connect(&url).unwrap().address("inbox").unwrap();
         resolved.send(()).unwrap();
+        at_rest.recv().unwrap();
         // More of them than the mailbox has room for: what is given up uses up nothing.
         for number in 0..5 {
             let patience = Duration::from_millis(100);
@@ -238,6 +241,7 @@ pub fn a_large_message_given_up_half_way_is_forgotten_and_the_next_arrives(harne
                 Err(SendError::TimedOut(patience))
             );
         }
+        given_up.send(()).unwrap();
         address
             .send_timeout(&pattern(77, 50_000), None, PATIENCE)
             .expect("sent once there is room");
@@ -246,7 +250,8 @@ pub fn a_large_message_given_up_half_way_is_forgotten_and_the_next_arrives(harne
     while resolution.try_recv().is_err() {
         b.poll();
     }
-    thread::sleep(Duration::from_millis(600));
+    rests.send(()).unwrap();
+    all_given_up.recv_timeout(PATIENCE).expect("all time out");
     assert_is_pattern(&take(&mut inbox), 77, 50_000);
     nothing_more(&mut inbox);
     let (a, address) = sender.join().unwrap();

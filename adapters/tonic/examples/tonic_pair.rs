@@ -1,6 +1,6 @@
 //! Two processes: a gRPC server that is killed, and a client whose channel finds the one that takes its place.
 //!
-//! `cargo run -p tonic-transport --example two_processes -- tcp` (or `shm`) plays both.
+//! `cargo run -p tonic-transport --example tonic_pair -- tcp` (or `shm`) plays both.
 
 #[allow(dead_code, unreachable_pub, reason = "shared with the tests")]
 mod echo;

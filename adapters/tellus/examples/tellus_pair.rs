@@ -1,6 +1,6 @@
 //! Two processes, one cluster: a member asks another's actor, watches it, and is told when that process is killed.
 //!
-//! `cargo run -p tellus-transport --example two_processes` plays both.
+//! `cargo run -p tellus-transport --example tellus_pair` plays both.
 
 use std::convert::Infallible;
 use std::io::{BufRead, BufReader};

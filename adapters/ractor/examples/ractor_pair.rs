@@ -1,7 +1,7 @@
 //! Two processes, one cluster: the first finds the second's actor in a process group and calls it, sees it go when that
 //! process is killed, and calls the one that takes its place.
 //!
-//! `cargo run -p ractor-transport --example two_processes -- tcp` (or `shm`) plays both.
+//! `cargo run -p ractor-transport --example ractor_pair -- tcp` (or `shm`) plays both.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
