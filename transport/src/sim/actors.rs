@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::books::{Books, Destination, payload};
 use super::faults::Faults;
-use super::host::{Correspondence, Inbox, Life, Route, inbox_name, poll};
+use super::host::{Correspondence, Inbox, Life, Route, TIMING, inbox_name, poll};
 use super::random::Random;
 use crate::connect::connect;
 use crate::session::Time;
@@ -255,16 +255,23 @@ impl Turn<'_> {
         }
     }
 
-    /// `spared`: nothing ever happens to links.
+    /// `spared`: nothing ever happens to links. Then none is given up, once it has had the time to prove itself: a new one has
+    /// half the silence, and a heartbeat, its way and a step at either end may take longer.
     pub(super) fn read_events(&mut self, life: &mut Life, spared: bool, mut note: impl FnMut(&Event)) {
         while let Ok(event) = life.events.try_recv() {
             note(&event);
-            if spared
-                && let Event::Suspended { node, cause } = &event
-                && !cause.contains("takes its place")
-            {
-                self.books
-                    .wrong(format!("a link to {node} was given up without a fault: {cause}"));
+            match &event {
+                Event::Connected { node, .. } | Event::Resumed { node, .. } => {
+                    life.linked.insert(node.clone(), self.now);
+                }
+                Event::Suspended { node, cause } if spared && !cause.contains("takes its place") => {
+                    let since = life.linked.get(node).copied().unwrap_or_default();
+                    if self.now - since > TIMING.silence {
+                        self.books
+                            .wrong(format!("a link to {node} was given up without a fault: {cause}"));
+                    }
+                }
+                _ => {}
             }
         }
     }

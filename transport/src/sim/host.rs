@@ -1,5 +1,6 @@
 //! A host: one place where a node runs, crashes, and is started again.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::num::NonZeroUsize;
 use std::pin::Pin;
@@ -59,6 +60,8 @@ pub(super) struct Life {
     pub(super) correspondences: Vec<Correspondence>,
     /// The hosts that this one dials.
     pub(super) dials: Vec<Dial>,
+    /// Since when each node is linked, by its events.
+    pub(super) linked: HashMap<String, Time>,
 }
 
 /// A mailbox and the actor behind it.
@@ -176,6 +179,7 @@ impl Host {
             inboxes,
             correspondences: Vec::new(),
             dials,
+            linked: HashMap::new(),
             node,
         });
     }
