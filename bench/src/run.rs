@@ -8,9 +8,7 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use crate::accounts;
-use crate::cli::{
-    Accounts, Command, Device, Everything, Floor, Journal, Output, Placement, RING, SmallFrames, Transport,
-};
+use crate::cli::{Accounts, Command, Device, Everything, Floor, Journal, Output, Placement, RING, Transport};
 use crate::cores;
 use crate::error::{Error, doing};
 use crate::floor::journal::{JournalFloor, Mode, Shape};
@@ -90,15 +88,7 @@ pub(crate) fn everything(options: &Everything) -> Result<(), Error> {
     let mut report = Report::begin(&options.output)?;
     for transport in [Transport::Tcp, Transport::Shm, Transport::Rdma] {
         for work in [Work::PingPong, Work::Stream] {
-            let link = Link {
-                transport,
-                work,
-                wait: options.wait,
-                load: Load::ONE,
-                ring: RING,
-                small_frames: SmallFrames::Polled,
-                device: &options.device,
-            };
+            let link = Link::plain(transport, work, options.wait, &options.device);
             match report.link(&link) {
                 Ok(()) => {}
                 Err(error @ (Error::DeviceNotNamed { .. } | Error::DeviceUnknown { .. })) => {

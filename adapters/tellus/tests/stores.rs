@@ -21,6 +21,14 @@ async fn the_event_store_keeps_its_contract() {
     persistence_tests::event_store_contract(open(dir.path())).await;
 }
 
+fn deposited() -> EncodedEvent {
+    EncodedEvent {
+        manifest: "deposited".into(),
+        schema_version: SchemaVersion::new(3),
+        payload: b"100".to_vec(),
+    }
+}
+
 #[tokio::test]
 async fn the_snapshot_store_keeps_its_contract() {
     let dir = tempfile::tempdir().unwrap();
@@ -38,11 +46,7 @@ async fn a_snapshot_and_the_events_after_it_fit_together() {
 async fn a_snapshot_of_events_in_the_journal_is_one_of_the_journal() {
     let dir = tempfile::tempdir().unwrap();
     let id = PersistenceId::new("account", "17").unwrap();
-    let event = EncodedEvent {
-        manifest: "deposited".into(),
-        schema_version: SchemaVersion::new(3),
-        payload: b"100".to_vec(),
-    };
+    let event = deposited();
     let snapshot = EncodedSnapshot {
         manifest: "balance".into(),
         schema_version: SchemaVersion::new(2),
@@ -68,11 +72,7 @@ async fn a_snapshot_of_events_in_the_journal_is_one_of_the_journal() {
 async fn events_are_there_after_a_reopen_and_one_of_another_program_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let id = PersistenceId::new("account", "17").unwrap();
-    let event = EncodedEvent {
-        manifest: "deposited".into(),
-        schema_version: SchemaVersion::new(3),
-        payload: b"100".to_vec(),
-    };
+    let event = deposited();
     open(dir.path())
         .append(&id, SeqNo::ZERO, vec![event.clone()])
         .await

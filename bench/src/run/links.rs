@@ -76,15 +76,7 @@ pub(super) fn floors(transport: Transport, traffic: &Traffic) -> Result<(), Erro
     let mut report = Report::begin(&traffic.output)?;
     for &size in &traffic.size {
         for work in [Work::PingPong, Work::Stream] {
-            let link = Link {
-                transport,
-                work,
-                wait: traffic.wait,
-                load: Load::ONE,
-                ring: RING,
-                small_frames: SmallFrames::Polled,
-                device: &traffic.device,
-            };
+            let link = Link::plain(transport, work, traffic.wait, &traffic.device);
             report.floor_alone(&link.subject(size), link.floor(size)?, traffic.extent.schedule())?;
         }
     }
@@ -104,6 +96,19 @@ pub(super) struct Link<'a> {
 }
 
 impl<'a> Link<'a> {
+    /// One sender and one peer, with the usual ring.
+    pub(super) fn plain(transport: Transport, work: Work, wait: Wait, device: &'a Device) -> Link<'a> {
+        Link {
+            transport,
+            work,
+            wait,
+            load: Load::ONE,
+            ring: RING,
+            small_frames: SmallFrames::Polled,
+            device,
+        }
+    }
+
     /// One for each way of learning of small frames.
     fn all(options: &'a Messages, work: Work, load: Load) -> impl Iterator<Item = Link<'a>> {
         options.small_frames.iter().map(move |small_frames| Link {
