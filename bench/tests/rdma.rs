@@ -38,7 +38,7 @@ fn latency_and_throughput_beside_perftest() {
                 "--wait",
                 wait,
                 "--count",
-                "1500",
+                "500",
                 "--rounds",
                 "3",
             ]);

@@ -292,7 +292,7 @@ fn an_unusable_cache_is_named() {
 #[ignore = "needs QEMU and the guest packages"]
 fn runs_leave_nothing_behind() {
     let runs: usize =
-        std::env::var("GUEST_RUNS").map_or(5, |runs| runs.parse().expect("GUEST_RUNS is a number"));
+        std::env::var("GUEST_RUNS").map_or(2, |runs| runs.parse().expect("GUEST_RUNS is a number"));
     let _turn = turn();
     let temporary = tempfile::tempdir().unwrap();
     let mut seconds = Vec::new();
