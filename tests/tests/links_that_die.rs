@@ -53,6 +53,48 @@ fn a_connection_cut_again_and_again_under_load_loses_nothing() {
 }
 
 #[test]
+fn links_that_carry_something_keep_a_session_however_soon_they_die() {
+    // A node with such times looks at its clock more rarely than its links die.
+    let timing = Timing {
+        heartbeat: Duration::from_secs(10),
+        silence: Duration::from_secs(30),
+        resume_window: Duration::from_secs(2),
+        better_link: Duration::from_millis(100),
+    };
+    let node = |name| {
+        Node::builder(name)
+            .secret(SECRET)
+            .transport(Tcp::new())
+            .timing(timing)
+    };
+    let b = node("b").listen("tcp://127.0.0.1:0").start().unwrap();
+    let a = node("a").start().unwrap();
+    let (events, mut in_a) = (
+        a.events(64),
+        a.mailbox("inbox", MailboxOptions::default()).unwrap(),
+    );
+    let mut in_b = b.mailbox("inbox", MailboxOptions::default()).unwrap();
+    let to_b = a.connect(&b.addresses()[0]).unwrap();
+    let there = to_b.address("inbox").unwrap();
+    let back = b.peers()[0].address("inbox").unwrap();
+    let start = Instant::now();
+    let mut cuts = 0u32;
+    while start.elapsed() < timing.resume_window * 5 / 2 {
+        // Either side hears the other.
+        for (to, inbox) in [(&there, &mut in_b), (&back, &mut in_a)] {
+            to.send(&cuts.to_le_bytes()).unwrap();
+            let message = inbox.recv_timeout(PATIENCE).unwrap().expect("in time");
+            assert_eq!(message.payload, cuts.to_le_bytes());
+        }
+        to_b.cut_link();
+        resumed(&events);
+        cuts += 1;
+    }
+    println!("{cuts} links cut");
+    assert_eq!((to_b.ended(), b.peers().len()), (None, 1));
+}
+
+#[test]
 fn a_connection_that_falls_silent_is_given_up_at_the_deadline_and_the_session_goes_on() {
     let (a, b) = (node("a", 0), node("b", 1));
     let proxy = proxy_to(&b.addresses()[0]);

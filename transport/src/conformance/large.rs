@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::cutting::{BETWEEN_CUTS, Pauses, all_arrive_under_cuts, pair_to_cut};
+use super::cutting::{Pace, all_arrive_under_cuts, pair_to_cut};
 use super::driving::block_on;
 use super::{
     Harness, PATIENCE, Pair, builder, eventually, nothing_more, number, numbered, pair, pair_with, take,
@@ -405,11 +405,13 @@ pub fn large_messages_survive_cuts_of_the_link(harness: &dyn Harness) {
             address.send(&pattern(number, len(number))).unwrap();
         }
     };
-    let pauses = Pauses {
+    let pace = Pace {
+        // Long enough for a slow device to carry a few chunks before the next cut.
+        cut_after: Duration::from_millis(60),
         every: 10,
-        pause: BETWEEN_CUTS / 2,
+        pause: Duration::from_millis(30),
     };
-    all_arrive_under_cuts(&pair, inbox, COUNT, pauses, send, |message, number| {
+    all_arrive_under_cuts(&pair, inbox, COUNT, pace, send, |message, number| {
         assert_is_pattern(message, number, len(number));
     });
 }

@@ -5,7 +5,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::cutting::{BETWEEN_CUTS, Pauses, all_arrive_under_cuts, pair_to_cut};
+use super::cutting::{Pace, all_arrive_under_cuts, pair_to_cut};
 use super::{
     Harness, PATIENCE, Pair, builder, eventually, number, options, pair, pair_with, send_numbered, take,
 };
@@ -108,12 +108,12 @@ pub fn a_link_cut_under_load_loses_doubles_and_reorders_nothing(harness: &dyn Ha
     let inbox = pair.b.mailbox("inbox", MailboxOptions::default()).unwrap();
     let address = pair.to_b.address("inbox").unwrap();
     let send = move || send_numbered(&address, 0..COUNT, |index| index as usize % 300);
-    // Long enough for cuts to fall into the run, however fast the link.
-    let pauses = Pauses {
+    let pace = Pace {
+        cut_after: Duration::from_millis(10),
         every: 1_000,
-        pause: BETWEEN_CUTS / 10,
+        pause: Duration::from_millis(2),
     };
-    all_arrive_under_cuts(&pair, inbox, COUNT, pauses, send, |message, index| {
+    all_arrive_under_cuts(&pair, inbox, COUNT, pace, send, |message, index| {
         assert_eq!(number(message), index);
     });
 }
