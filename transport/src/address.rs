@@ -265,7 +265,7 @@ impl Route {
     ///
     /// Always inline: a slot that is handed up through memory costs more than all the rest.
     #[inline(always)]
-    fn claim<T: Tagged>(&self, len: usize, tags: T) -> Result<Option<Slot<'_, T>>, SendError> {
+    pub(crate) fn claim<T: Tagged>(&self, len: usize, tags: T) -> Result<Option<Slot<'_, T>>, SendError> {
         self.check(len)?;
         let tags = tags.understood(|| self.reads_traces());
         let large = len > self.longest_ordinary || self.is_behind();
@@ -427,14 +427,14 @@ enum Place {
 }
 
 /// Credit and room for one message that fits a frame.
-struct Slot<'r, T> {
+pub(crate) struct Slot<'r, T> {
     claim: Claim<'r>,
     place: Place,
     route: &'r Route,
     tags: T,
 }
 
-impl<T: Tagged> Slot<'_, T> {
+impl<'r, T: Tagged> Slot<'r, T> {
     #[inline]
     fn extension_len(&self) -> usize {
         match self.place {
@@ -444,13 +444,17 @@ impl<T: Tagged> Slot<'_, T> {
     }
 
     #[inline]
-    fn payload(&mut self) -> &mut [u8] {
+    pub(crate) fn payload(&mut self) -> &mut [u8] {
         let extension = self.extension_len();
         &mut self.claim.body()[extension..]
     }
 
+    pub(crate) fn route(&self) -> &'r Route {
+        self.route
+    }
+
     /// Gives credit and room back: the room travels as padding.
-    fn give_back(self) {
+    pub(crate) fn give_back(self) {
         let Slot { claim, route, .. } = self;
         drop(claim);
         route.give_credit_back();
@@ -459,7 +463,7 @@ impl<T: Tagged> Slot<'_, T> {
 
     /// Publishes the message.
     #[inline]
-    fn commit(mut self) {
+    pub(crate) fn commit(mut self) {
         match self.place {
             Place::Ordinary => {
                 let tags = self.tags.tags();
@@ -548,7 +552,9 @@ impl Address {
         self.try_send_with(payload, None)
     }
 
-    /// As [`Address::try_send`], with a correlation id that travels with the message.
+    /// As [`Address::try_send`], with a correlation id that travels with the message, and is in its dead letter if it comes
+    /// to that. Choose neither 0, which a letter that comes back from the receiver can't tell from none, nor one with the
+    /// highest bit, which questions have ([`crate::ask`]).
     ///
     /// # Errors
     /// As [`Address::try_send`].
@@ -606,26 +612,6 @@ impl Address {
         slot.commit();
         route.peer.flush();
         Ok(())
-    }
-
-    /// Reserves room for a message of `len` bytes to be written in place, or says at once why not. The message has to
-    /// fit one chunk: 64 KiB, or what the link's large ring allows, if that is less.
-    ///
-    /// # Errors
-    /// As [`Address::try_send`]. Reserving is possible in mailboxes of peers alone: [`SendError::MailboxClosed`] for
-    /// one of this node.
-    pub fn try_reserve(&self, len: usize) -> Result<Permit<'_>, SendError> {
-        let Target::Remote(route) = &self.target else {
-            return Err(SendError::MailboxClosed {
-                mailbox: self.mailbox().to_owned(),
-            });
-        };
-        match route.claim(len, None)? {
-            Some(slot) => Ok(Permit { slot: Some(slot) }),
-            None => Err(SendError::MailboxFull {
-                mailbox: route.label.mailbox.clone(),
-            }),
-        }
     }
 
     /// Sends, waiting for room as long as it takes if the mailbox's policy is to wait. A message longer than the link's
@@ -714,26 +700,6 @@ impl Address {
         poll_fn(|context| self.attempt_with(context.waker(), || self.try_send_tagged(payload, tags))).await
     }
 
-    /// Reserves room for a message of `len` bytes, waiting for it if the policy is to wait: back-pressure before the
-    /// message is made.
-    ///
-    /// # Errors
-    /// As [`Address::send`].
-    pub fn reserve(&self, len: usize) -> Result<Permit<'_>, SendError> {
-        let waited = self
-            .driver()
-            .wait_for(None, |waker| self.attempt_reserve(len, waker));
-        waited.unwrap_or(Err(SendError::RingFull))
-    }
-
-    /// As [`Address::reserve`], as a future.
-    ///
-    /// # Errors
-    /// As [`Address::send`].
-    pub async fn reserve_async(&self, len: usize) -> Result<Permit<'_>, SendError> {
-        poll_fn(|context| self.attempt_reserve(len, context.waker())).await
-    }
-
     /// Several messages that leave together: commits each, pushes once at the end or when much has piled up.
     pub fn batch(&self) -> SendBatch<'_> {
         SendBatch {
@@ -742,7 +708,7 @@ impl Address {
         }
     }
 
-    fn driver(&self) -> &NodeInner {
+    pub(crate) fn driver(&self) -> &NodeInner {
         match &self.target {
             Target::Remote(route) => &route.peer.node,
             Target::Local(_, node) => node,
@@ -765,30 +731,14 @@ impl Address {
     }
 
     /// One attempt to send; where there is no room, the waker is registered and the attempt made once more.
-    pub(crate) fn attempt_with(
+    pub(crate) fn attempt_with<T>(
         &self,
         waker: &Waker,
-        attempt: impl Fn() -> Result<(), SendError>,
-    ) -> Poll<Result<(), SendError>> {
+        attempt: impl Fn() -> Result<T, SendError>,
+    ) -> Poll<Result<T, SendError>> {
         let mut registered = None;
         loop {
             match attempt() {
-                Err(error) if self.worth_waiting(&error) => {
-                    if registered.as_ref() == Some(&error) {
-                        return Poll::Pending;
-                    }
-                    self.register(&error, waker);
-                    registered = Some(error);
-                }
-                done => return Poll::Ready(done),
-            }
-        }
-    }
-
-    fn attempt_reserve(&self, len: usize, waker: &Waker) -> Poll<Result<Permit<'_>, SendError>> {
-        let mut registered = None;
-        loop {
-            match self.try_reserve(len) {
                 Err(error) if self.worth_waiting(&error) => {
                     if registered.as_ref() == Some(&error) {
                         return Poll::Pending;
@@ -817,13 +767,7 @@ fn send_locally(
     payload: &[u8],
     tags: Tags<'_>,
 ) -> Result<(), SendError> {
-    let max = mailbox.options.max_message as usize;
-    if payload.len() > max {
-        return Err(SendError::TooLarge {
-            len: payload.len(),
-            max,
-        });
-    }
+    mailbox.check_len(payload.len())?;
     match mailbox.deliver_locally(tags, payload) {
         LocalDelivery::Done => Ok(()),
         LocalDelivery::Closed => Err(SendError::MailboxClosed {
@@ -843,36 +787,6 @@ fn send_locally(
         LocalDelivery::Full => Err(SendError::MailboxFull {
             mailbox: mailbox.name.clone(),
         }),
-    }
-}
-
-/// Room for one message in the peer's mailbox and in the link: write it in place, then send it. Dropped, it gives
-/// the credit back. Until then it holds up what is sent after it on the same link, so write soon.
-pub struct Permit<'a> {
-    slot: Option<Slot<'a, Option<u64>>>,
-}
-
-impl Permit<'_> {
-    /// The message's bytes, zero at first.
-    pub fn payload(&mut self) -> &mut [u8] {
-        self.slot.as_mut().map_or(&mut [], Slot::payload)
-    }
-
-    /// Sends what was written.
-    pub fn send(mut self) {
-        if let Some(slot) = self.slot.take() {
-            let peer = &slot.route.peer;
-            slot.commit();
-            peer.flush();
-        }
-    }
-}
-
-impl Drop for Permit<'_> {
-    fn drop(&mut self) {
-        if let Some(slot) = self.slot.take() {
-            slot.give_back();
-        }
     }
 }
 

@@ -48,6 +48,7 @@ macro_rules! conformance_tests {
             a_full_mailbox_drops_the_oldest_when_that_is_its_policy
             a_full_mailbox_does_not_hold_up_its_neighbours
             a_permit_dropped_gives_its_room_back
+            a_permit_sent_into_a_mailbox_that_was_closed_is_a_dead_letter
             a_closed_mailbox_returns_what_it_did_not_take
             the_handle_of_a_closed_mailbox_is_given_out_again
             a_wrong_secret_and_another_cluster_are_refused

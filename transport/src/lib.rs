@@ -39,6 +39,7 @@ pub mod observe;
 #[cfg(feature = "tokio")]
 mod on_tokio;
 pub mod peer;
+pub mod permit;
 pub mod protocol;
 mod questions;
 pub mod reference;
@@ -54,7 +55,7 @@ pub mod typed;
 pub mod wait;
 pub mod watch;
 
-pub use address::{Address, Permit, SendBatch, SendError};
+pub use address::{Address, SendBatch, SendError};
 pub use ask::Asker;
 pub use connect::ConnectError;
 pub use dead_letter::{DeadLetter, DeadLetters, Reason};
@@ -63,6 +64,7 @@ pub use lane::LaneSizes;
 pub use mailbox::{Mailbox, MailboxClosed, MailboxOptions, Message, Overflow};
 pub use node::{Drive, Node, NodeBuilder, NodeError};
 pub use peer::{Peer, ResolveError};
+pub use permit::Permit;
 pub use questions::AskError;
 pub use reference::{Reference, ReferenceError};
 pub use session::{Ended, Timing};

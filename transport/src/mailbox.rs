@@ -9,10 +9,11 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
+use crate::address::SendError;
 use crate::breakage::{Breakage, is_broken};
 use crate::clock::Stamp;
 use crate::codec::DecodeError;
@@ -21,7 +22,7 @@ use crate::dead_letter::{DeadLetter, Reason};
 use crate::lane::FrameEnd;
 use crate::latency::{Latencies, Latency, Timer};
 use crate::node::NodeInner;
-use crate::observe::MailboxObservation;
+use crate::observe::{MailboxObservation, ReceivedByPeer};
 use crate::peer::{Peer, PeerInner};
 use crate::protocol::Spoken;
 use crate::questions::THIS_NODE;
@@ -161,6 +162,8 @@ struct Queue {
     batch: Batch,
     ports: Vec<Arc<Port>>,
     timer: Timer,
+    /// Places that permits of this node keep free.
+    kept: usize,
     receiver: Option<Waker>,
     closed: bool,
 }
@@ -329,9 +332,12 @@ impl MailboxShared {
         }
     }
 
-    pub(crate) fn observe(&self) -> MailboxObservation {
+    pub(crate) fn observe(&self, received: &mut ReceivedByPeer) -> MailboxObservation {
         let queue = lock(&self.queue);
         let live = || queue.ports.iter().filter(|port| port.peer.strong_count() > 0);
+        for port in live() {
+            received.add(port.peer.as_ptr(), port.received.load(Ordering::Relaxed));
+        }
         MailboxObservation {
             name: self.name.clone(),
             protocol: self.speaks.as_ref().map(|spoken| spoken.name.clone()),
@@ -373,40 +379,78 @@ impl MailboxShared {
         }
         if self.options.overflow == Overflow::DropOldest {
             self.make_room(&mut queue);
-        } else if queue.batch.entries.len() + self.held.load(Ordering::Relaxed)
-            >= self.options.capacity as usize
-        {
+        } else if self.is_full(&queue) {
             return LocalDelivery::Full;
         }
-        self.push(
-            queue,
-            LOCAL,
-            tags,
-            Payload::Lent(payload),
-            Stamp::now(),
-            FrameEnd::NOWHERE,
-        );
+        self.push_locally(queue, tags, payload);
         LocalDelivery::Done
+    }
+
+    fn is_full(&self, queue: &Queue) -> bool {
+        let there = queue.batch.entries.len() + self.held.load(Ordering::Relaxed);
+        there + queue.kept >= self.options.capacity as usize
+    }
+
+    /// Whether a message of this length may come in at all.
+    pub(crate) fn check_len(&self, len: usize) -> Result<(), SendError> {
+        let max = self.options.max_message as usize;
+        match len > max {
+            true => Err(SendError::TooLarge { len, max }),
+            false => Ok(()),
+        }
+    }
+
+    /// Keeps a place for a message of this node, if there is one. With drop-oldest there always is.
+    pub(crate) fn keep_place(&self) -> LocalDelivery {
+        let mut queue = lock(&self.queue);
+        if queue.closed {
+            return LocalDelivery::Closed;
+        }
+        if self.options.overflow != Overflow::DropOldest {
+            if self.is_full(&queue) {
+                return LocalDelivery::Full;
+            }
+            queue.kept += 1;
+        }
+        LocalDelivery::Done
+    }
+
+    /// Gives a place up that was kept.
+    pub(crate) fn give_place_back(&self) {
+        let mut queue = lock(&self.queue);
+        queue.kept = queue.kept.saturating_sub(1);
+        drop(queue);
+        self.room.wake_all();
+    }
+
+    /// Puts a message of this node into a place that was kept for it.
+    pub(crate) fn deliver_reserved(&self, payload: &[u8]) -> Result<(), MailboxClosed> {
+        let mut queue = lock(&self.queue);
+        queue.kept = queue.kept.saturating_sub(1);
+        if queue.closed {
+            return Err(MailboxClosed);
+        }
+        self.make_room(&mut queue);
+        self.push_locally(queue, Tags::default(), payload);
+        Ok(())
     }
 
     /// Puts a message of the node itself into the queue, whether there is room or not.
     pub(crate) fn put(&self, payload: &[u8]) {
         let queue = lock(&self.queue);
         if !queue.closed {
-            self.push(
-                queue,
-                LOCAL,
-                Tags::default(),
-                Payload::Lent(payload),
-                Stamp::now(),
-                FrameEnd::NOWHERE,
-            );
+            self.push_locally(queue, Tags::default(), payload);
         }
+    }
+
+    fn push_locally(&self, queue: MutexGuard<'_, Queue>, tags: Tags<'_>, payload: &[u8]) {
+        let (lent, at) = (Payload::Lent(payload), Stamp::now());
+        self.push(queue, LOCAL, tags, lent, at, FrameEnd::NOWHERE);
     }
 
     fn push(
         &self,
-        mut queue: std::sync::MutexGuard<'_, Queue>,
+        mut queue: MutexGuard<'_, Queue>,
         port: u32,
         tags: Tags<'_>,
         payload: Payload<'_>,

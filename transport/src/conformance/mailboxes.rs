@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{Harness, PATIENCE, Pair, eventually, nothing_more, number, options, pair, send_numbered, take};
-use crate::{MailboxOptions, Overflow, Reason, ResolveError, SendError};
+use crate::{Address, Mailbox, MailboxOptions, Node, Overflow, Reason, ResolveError, SendError};
 
 pub fn an_unknown_mailbox_is_refused_by_name(harness: &dyn Harness) {
     let Pair { a: _a, b: _b, to_b } = pair(harness);
@@ -137,7 +137,12 @@ pub fn a_full_mailbox_does_not_hold_up_its_neighbours(harness: &dyn Harness) {
 pub fn a_permit_dropped_gives_its_room_back(harness: &dyn Harness) {
     let Pair { a: _a, b, to_b } = pair(harness);
     let mut inbox = b.mailbox("inbox", options(1, Overflow::Wait)).unwrap();
-    let address = to_b.address("inbox").unwrap();
+    for address in [to_b.address("inbox").unwrap(), b.address("inbox").unwrap()] {
+        permits_of(&address, &mut inbox);
+    }
+}
+
+fn permits_of(address: &Address, inbox: &mut Mailbox) {
     for _ in 0..10 {
         drop(address.try_reserve(100).unwrap());
     }
@@ -145,7 +150,7 @@ pub fn a_permit_dropped_gives_its_room_back(harness: &dyn Harness) {
     permit.payload().copy_from_slice(b"kept");
     permit.send();
     assert!(address.try_reserve(4).is_err());
-    assert_eq!(take(&mut inbox), b"kept");
+    assert_eq!(take(inbox), b"kept");
     // A sender that waits for the room is woken when the permit is dropped.
     let permit = loop {
         match address.try_reserve(4) {
@@ -165,8 +170,27 @@ pub fn a_permit_dropped_gives_its_room_back(harness: &dyn Harness) {
         dropped.elapsed() < PATIENCE / 2,
         "the waiting sender was not woken"
     );
-    assert_eq!(take(&mut inbox), b"kept");
-    nothing_more(&mut inbox);
+    assert_eq!(take(inbox), b"kept");
+    nothing_more(inbox);
+}
+
+pub fn a_permit_sent_into_a_mailbox_that_was_closed_is_a_dead_letter(harness: &dyn Harness) {
+    let Pair { a, b, to_b } = pair(harness);
+    let inbox = b.mailbox("inbox", options(2, Overflow::Wait)).unwrap();
+    let (there, here) = (to_b.address("inbox").unwrap(), b.address("inbox").unwrap());
+    let (from_a, from_b) = (there.try_reserve(3).unwrap(), here.try_reserve(3).unwrap());
+    drop(inbox);
+    from_a.send();
+    from_b.send();
+    // The message of a is one at both: where it was sent, and where it arrived.
+    eventually("each has its letter", || {
+        let letters = |node: &Node| node.dead_letters().count_of(Reason::MailboxClosed);
+        (letters(&a), letters(&b)) == (1, 2)
+    });
+    assert!(matches!(
+        here.try_reserve(3),
+        Err(SendError::MailboxClosed { .. })
+    ));
 }
 
 pub fn a_closed_mailbox_returns_what_it_did_not_take(harness: &dyn Harness) {
