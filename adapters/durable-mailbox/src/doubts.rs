@@ -19,9 +19,9 @@ pub(crate) fn run(inner: &Arc<Inner>) {
             .residents()
             .iter_mut()
             .filter_map(|(name, resident)| match &resident.known.residence {
-                Residence::Offered { to } if !resident.settling => {
+                Residence::Offered { to, epoch } if !resident.settling => {
                     resident.settling = true;
-                    Some((name.clone(), resident.known.epoch, to.clone()))
+                    Some((name.clone(), *epoch, to.clone()))
                 }
                 _ => None,
             })

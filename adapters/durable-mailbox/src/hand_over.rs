@@ -10,6 +10,9 @@
 //! | Offered | Declined | nobody acts yet; the other never will |
 //! | Reclaimed | Declined | this node |
 //!
+//! An offer is settled by its own epoch, also where this node has heard of a later one meanwhile: the other may have adopted
+//! the mailbox and offered it back before this node knew, and each then asks about its own offer.
+//!
 //! After a crash in a row where nobody acts, this node asks until it has an answer, and the answer is durable at the other
 //! side before it is given. An outbox that asks meanwhile is told to ask again; afterwards, where the mailbox is.
 
@@ -125,8 +128,9 @@ pub(crate) fn settle(
     let mut residents = inner.residents();
     let resident = residents.entry(name.to_owned()).or_insert_with(Resident::nobody);
     resident.settling = false;
-    let offered = matches!(resident.known.residence, Residence::Offered { .. });
-    if !offered || resident.known.epoch != epoch {
+    let offered =
+        matches!(&resident.known.residence, Residence::Offered { epoch: offered, .. } if *offered == epoch);
+    if !offered {
         return Ok(Ok(Settled::Kept(None, "it has been settled since".into())));
     }
     let name = || name.to_owned();
@@ -155,5 +159,88 @@ pub(crate) fn settle(
             Ok(Ok(Settled::Kept(Some(Box::new(inbox)), cause)))
         }
         Ok(Reply::Failed(cause)) | Err(cause) => Ok(Err(cause)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use pmem_journal::{Event, Expected, Journal};
+    use transport::{MailboxOptions, Node};
+    use transport_tcp::Tcp;
+
+    use super::*;
+    use crate::record::{KIND, mailbox_entity};
+
+    /// A node and its journal.
+    fn place(name: &str, dir: &std::path::Path) -> (Arc<Node>, Arc<Journal>) {
+        let node = Node::builder(name)
+            .secret(b"a hand-over, a shared secret")
+            .transport(Tcp::new())
+            .listen("tcp://127.0.0.1:0");
+        let options = pmem_journal::Options::new().segment_size(1 << 20);
+        let journal = Journal::open_with(dir.join(name), &options).unwrap().0;
+        (Arc::new(node.start().unwrap()), Arc::new(journal))
+    }
+
+    fn write(journal: &Journal, record: &Record<'_>) {
+        let bytes = record.to_bytes();
+        let event = Event::new(mailbox_entity("inbox"), KIND, &bytes);
+        journal.append(&[event], Expected::Any).unwrap();
+    }
+
+    fn home_of(node: &Node) -> Reference {
+        Reference {
+            node: node.name().to_owned(),
+            addresses: node.addresses().to_vec(),
+            mailbox: "durable-mailbox home".into(),
+        }
+    }
+
+    /// The first node offered the mailbox and crashed before it knew that it was adopted; the second offered it back, and
+    /// was told that the first would never adopt that.
+    #[test]
+    fn two_offers_that_crossed_a_crash_leave_one_owner() {
+        let dir = tempfile::tempdir().unwrap();
+        let ((first, at_first), (second, at_second)) =
+            (place("first", dir.path()), place("second", dir.path()));
+        let name = || "inbox".to_owned();
+        let here = |epoch| Record::Here {
+            name: name(),
+            epoch,
+            belongings: Belongings::default(),
+        };
+        let offered = |epoch, to: &Node| Record::Offered {
+            name: name(),
+            epoch,
+            to: home_of(to),
+        };
+        for record in [
+            here(1),
+            offered(2, &second),
+            Record::Declined {
+                name: name(),
+                epoch: 3,
+            },
+        ] {
+            write(&at_first, &record);
+        }
+        for record in [here(2), offered(3, &first)] {
+            write(&at_second, &record);
+        }
+        let open = |node: Arc<Node>, journal| Home::open(node, journal, MailboxOptions::default()).unwrap();
+        let homes = [open(first, at_first), open(second, at_second)];
+        let settled = |home: &Home| {
+            let residents = home.inner.residents();
+            !matches!(residents["inbox"].known.residence, Residence::Offered { .. })
+        };
+        let start = Instant::now();
+        while !homes.iter().all(settled) {
+            assert!(start.elapsed() < Duration::from_secs(60), "still in doubt");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let owned = homes.each_ref().map(|home| home.owned().len());
+        assert_eq!(owned, [0, 1]);
     }
 }

@@ -187,7 +187,7 @@ impl Home {
                     at: at.clone().into(),
                 });
             }
-            Residence::Offered { to } => {
+            Residence::Offered { to, .. } => {
                 return Err(Error::InDoubt {
                     to: to.clone().into(),
                 });

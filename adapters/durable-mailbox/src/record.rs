@@ -146,8 +146,8 @@ impl Belongings {
 pub(crate) enum Residence {
     /// Here.
     Here,
-    /// Here or there: an offer that is not settled.
-    Offered { to: Reference },
+    /// Here or there: an offer that is not settled. Its epoch is the one to ask about, whatever this node has heard of since.
+    Offered { to: Reference, epoch: u64 },
     /// There.
     Elsewhere { at: Reference },
     /// Never here; an offer was declined.
@@ -232,13 +232,14 @@ pub(crate) fn apply(known: &mut Known, record: Record<'_>) {
             }
         }
         Record::Offered { epoch, to, .. } => {
-            known.residence = Residence::Offered { to };
+            known.residence = Residence::Offered { to, epoch };
             known.epoch = epoch;
         }
         Record::Released { epoch, at, .. } => {
             *known = Known {
                 residence: Residence::Elsewhere { at },
-                epoch,
+                // A later one may have been declined meanwhile, and stays so.
+                epoch: known.epoch.max(epoch),
                 adopted: known.adopted,
                 belongings: Belongings::default(),
             }
@@ -329,5 +330,41 @@ mod tests {
             },
         );
         assert_eq!((known.epoch, known.belongings), (3, Belongings::default()));
+    }
+
+    #[test]
+    fn an_offer_keeps_its_epoch_and_what_was_declined_meanwhile_stays_declined() {
+        let mut known = Known::nothing();
+        let name = || "inbox".to_owned();
+        let there = Reference {
+            node: "b".into(),
+            addresses: vec![],
+            mailbox: "home".into(),
+        };
+        let (to, at) = (there.clone(), there);
+        let offered = Record::Offered {
+            name: name(),
+            epoch: 2,
+            to: to.clone(),
+        };
+        apply(&mut known, offered);
+        apply(
+            &mut known,
+            Record::Declined {
+                name: name(),
+                epoch: 3,
+            },
+        );
+        assert_eq!(
+            (&known.residence, known.epoch),
+            (&Residence::Offered { to, epoch: 2 }, 3)
+        );
+        let released = Record::Released {
+            name: name(),
+            epoch: 2,
+            at,
+        };
+        apply(&mut known, released);
+        assert_eq!(known.epoch, 3);
     }
 }

@@ -6,25 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use durable_mailbox::{Home, Inbox, Outbox, OutboxOptions};
-use pmem_journal::{EntityId, Event, Journal, Mode, Snapshot};
+use pmem_journal::{EntityId, Event, Mode};
 use transport::{MailboxOptions, Node};
 
+use crate::history::{History, State, TAKEN};
 use crate::program::{PATIENCE, journal, node};
-
-const ACTOR: EntityId = EntityId(0xac);
-/// An amount that was added.
-const ADDED: u16 = 1;
-/// The state that came with the mailbox: whatever was here before is older.
-const CARRIED: u16 = 2;
-
-fn number(bytes: &[u8]) -> u64 {
-    u64::from_le_bytes(bytes.try_into().unwrap())
-}
 
 /// A node with the actor of the mailbox `amounts`, whose state is the sum of what it took.
 struct Place {
     node: Arc<Node>,
-    journal: Arc<Journal>,
+    history: History,
     home: Option<Home>,
 }
 
@@ -37,7 +28,10 @@ impl Place {
         let home = Home::open(node.clone(), journal.clone(), MailboxOptions::default()).unwrap();
         Place {
             node,
-            journal,
+            history: History {
+                journal,
+                actor: EntityId::named("actor"),
+            },
             home: Some(home),
         }
     }
@@ -49,7 +43,12 @@ impl Place {
     /// The home as after a crash: what its journal says.
     fn reopen(&mut self) -> Inbox {
         self.home = None;
-        let home = Home::open(self.node.clone(), self.journal.clone(), MailboxOptions::default()).unwrap();
+        let home = Home::open(
+            self.node.clone(),
+            self.history.journal.clone(),
+            MailboxOptions::default(),
+        )
+        .unwrap();
         let inbox = home.inbox("amounts").unwrap();
         self.home = Some(home);
         inbox
@@ -57,50 +56,33 @@ impl Place {
 
     /// The sum, and how many events it was made of after the snapshot.
     fn state(&self) -> (u64, usize) {
-        let mut history = self.journal.history(ACTOR).unwrap();
-        let snapshot = history.take_snapshot();
-        let mut sum = snapshot.map_or(0, |snapshot| number(&snapshot.payload));
-        let mut tail = 0;
-        for event in history {
-            let event = event.unwrap();
-            let amount = number(&event.payload);
-            sum = if event.kind == CARRIED {
-                amount
-            } else {
-                sum + amount
-            };
-            tail += 1;
-        }
-        (sum, tail)
+        let (state, tail) = self.history.state();
+        (state.sum, tail)
     }
 
     /// Takes one message, with the state that came along if this is the first. With a snapshot of what that makes, if told to.
     fn take(&self, inbox: &mut Inbox, snapshot: bool) {
         let amount = inbox.next(PATIENCE).unwrap().expect("in time").payload.to_vec();
         let carried = inbox.state().map(<[u8]>::to_vec);
-        let carried = carried.iter().map(|state| Event::new(ACTOR, CARRIED, state));
-        let events: Vec<_> = carried.chain([Event::new(ACTOR, ADDED, &amount)]).collect();
+        let carried = carried.iter().map(|state| self.history.carried(state));
+        let taken = Event::new(self.history.actor, TAKEN, &amount);
+        let events: Vec<_> = carried.chain([taken]).collect();
         inbox.take(1, &events).unwrap();
         if snapshot {
-            let (sum, _) = self.state();
-            let newest = self
-                .journal
-                .history(ACTOR)
-                .unwrap()
-                .last()
-                .expect("just taken")
-                .unwrap();
-            let snapshot = Snapshot::new(ACTOR, newest.sequence, newest.position, sum.to_le_bytes());
-            self.journal.save_snapshots(&[snapshot], 2).unwrap();
+            self.history.save_snapshot();
         }
     }
 
     fn hand_over(&self, inbox: Inbox, to: &Place) -> Inbox {
-        let state = self.state().0.to_le_bytes().to_vec();
+        let state = self.history.state().0.to_bytes().to_vec();
         let there = to.home().reference();
         self.home().hand_over(inbox, state, &there).unwrap();
         to.home().arrivals(PATIENCE).expect("it arrives")
     }
+}
+
+fn sum(state: &[u8]) -> u64 {
+    State::from_bytes(state).sum
 }
 
 #[test]
@@ -129,11 +111,11 @@ fn a_snapshot_and_its_tail_move_with_the_mailbox_and_survive_a_crash_at_either_h
     assert_eq!(a.state(), (10, 2));
 
     let arrived = a.hand_over(inbox, &b);
-    assert_eq!(arrived.state().map(number), Some(10));
+    assert_eq!(arrived.state().map(sum), Some(10));
     // A crash before anything was taken: the state is with the mailbox still.
     drop(arrived);
     inbox = b.reopen();
-    assert_eq!(inbox.state().map(number), Some(10));
+    assert_eq!(inbox.state().map(sum), Some(10));
     for number in 5..=8 {
         b.take(&mut inbox, number == 7);
     }

@@ -1,126 +1,23 @@
 //! A mailbox goes back and forth between two processes while a third keeps sending to it; then also while either is killed.
 //! At the end the two journals together are held against what was sent: every message once, in order, at one owner.
 //!
-//! All of it also with journals that do nothing to be durable: then a hand-over is one of a live mailbox, which a process
-//! may be killed in, and only the machine may not.
+//! All of it for each kind of actor: `actor` tells them apart.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, channel};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use durable_mailbox::{HandOverError, Home, Inbox};
-use pmem_journal::{EntityId, Event, Mode, Reader};
-use transport::{MailboxOptions, Reference};
+use durable_mailbox::Home;
+use pmem_journal::{Mode, Reader};
+use transport::MailboxOptions;
 
-use crate::program::{PATIENCE, Process, Random, free_address, journal, node, obey_lines, times};
+use crate::actor::Kind;
+use crate::history::TAKEN;
+use crate::program::{PATIENCE, Process, Random, free_address, journal, node, times};
 use crate::sender;
 
-const EFFECT: u16 = 1;
-
-/// A home, and the actor of the mailbox while it is here.
-struct Actor {
-    home: Home,
-    inbox: Option<Inbox>,
-    /// The number of the last message that was taken, as the mailbox came here with it or as it was taken here.
-    last: Option<u64>,
-}
-
-pub(crate) fn live(mode: Mode, name: &str, dir: &Path, address: &str, other: &Reference, create: bool) {
-    let (node, journal) = (node(name, Some(address)), journal(mode, dir));
-    let home = Home::open(node, journal, MailboxOptions::default()).unwrap();
-    let owned = home.owned().contains(&"numbers".to_owned());
-    let inbox = (create || owned)
-        .then(|| home.inbox("numbers"))
-        .and_then(Result::ok);
-    let mut actor = Actor {
-        home,
-        inbox,
-        last: None,
-    };
-    let (orders, obeyed) = channel();
-    obey_lines(move |line| drop(orders.send(line.to_owned())));
-    println!("ready");
-    loop {
-        actor.obey(&obeyed, other);
-        if let Some(inbox) = actor.home.arrivals(Duration::ZERO) {
-            // Without a state it has come back, and this actor knows where it was; or nobody knew.
-            if let Some(state) = inbox.state() {
-                actor.last = state.try_into().ok().map(u64::from_le_bytes);
-            }
-            actor.inbox = Some(inbox);
-        }
-        actor.take();
-    }
-}
-
-impl Actor {
-    fn obey(&mut self, orders: &Receiver<String>, other: &Reference) {
-        match orders.try_recv().as_deref() {
-            Ok("who") => {
-                let owner = self.home.owned().contains(&"numbers".to_owned());
-                println!("owner {owner}");
-            }
-            Ok("hand over") => {
-                let outcome = match self.inbox.take() {
-                    None => "not here",
-                    Some(inbox) => {
-                        let state = self.last.map_or(Vec::new(), |last| last.to_le_bytes().to_vec());
-                        match self.home.hand_over(inbox, state, other) {
-                            Ok(()) => "handed",
-                            Err(HandOverError::Kept { inbox, .. }) => {
-                                self.inbox = Some(*inbox);
-                                "kept"
-                            }
-                            Err(HandOverError::InDoubt { .. }) => "in doubt",
-                            Err(error) => panic!("{error}"),
-                        }
-                    }
-                };
-                println!("outcome {outcome}");
-            }
-            Ok(other) => panic!("{other}"),
-            Err(_) => {}
-        }
-    }
-
-    fn take(&mut self) {
-        let Some(inbox) = &mut self.inbox else {
-            std::thread::sleep(Duration::from_micros(200));
-            return;
-        };
-        if inbox.next(Duration::from_millis(1)).unwrap().is_none() {
-            return;
-        }
-        let numbers: Vec<u64> = inbox
-            .all_pending()
-            .take(7)
-            .map(|delivery| sender::number(delivery.payload))
-            .collect();
-        for number in &numbers {
-            assert!(
-                self.last.is_none_or(|last| last + 1 == *number),
-                "{number} after {:?}",
-                self.last
-            );
-            self.last = Some(*number);
-        }
-        // The journal's own times are coarse; these tell in which order the two homes took.
-        let taken = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
-        let bytes: Vec<_> = numbers
-            .iter()
-            .map(|number| [taken.to_le_bytes(), number.to_le_bytes()].concat())
-            .collect();
-        let effects: Vec<_> = bytes
-            .iter()
-            .map(|number| Event::new(EntityId::named("effects"), EFFECT, number))
-            .collect();
-        inbox.take(effects.len(), &effects).unwrap();
-    }
-}
-
 struct Cluster {
-    mode: Mode,
+    kind: Kind,
     dir: tempfile::TempDir,
     addresses: [String; 2],
 }
@@ -128,9 +25,9 @@ struct Cluster {
 const NAMES: [&str; 2] = ["a", "b"];
 
 impl Cluster {
-    fn new(mode: Mode) -> Cluster {
+    fn new(kind: Kind) -> Cluster {
         Cluster {
-            mode,
+            kind,
             dir: tempfile::tempdir().unwrap(),
             addresses: [free_address(), free_address()],
         }
@@ -144,9 +41,10 @@ impl Cluster {
         let (name, other) = (NAMES[which], NAMES[1 - which]);
         let dir = self.at(name);
         let create = if create { "create" } else { "" };
+        let kind = format!("{:?}", self.kind);
         let role = [
             "home",
-            self.mode.name(),
+            &kind,
             name,
             dir.to_str().unwrap(),
             &self.addresses[which],
@@ -160,7 +58,7 @@ impl Cluster {
     }
 
     fn sender(&self) -> Process {
-        let mut process = sender::start(self.mode, &self.at("sender"), "a", &self.addresses[0]);
+        let mut process = sender::start(self.kind.mode(), &self.at("sender"), "a", &self.addresses[0]);
         process.heard("ready").expect("it starts");
         process
     }
@@ -174,7 +72,7 @@ impl Cluster {
                 replay
                     .owned()
                     .map(Result::unwrap)
-                    .filter(|event| event.kind == EFFECT)
+                    .filter(|event| event.kind == TAKEN)
                     .map(|event| {
                         let word =
                             |at: usize| u64::from_le_bytes(event.payload[at..at + 8].try_into().unwrap());
@@ -210,18 +108,23 @@ impl Cluster {
 }
 
 #[test]
-fn a_mailbox_goes_back_and_forth_and_its_sender_follows() {
-    back_and_forth(Mode::Buffered);
+fn a_mailbox_with_a_durable_state_goes_back_and_forth_and_its_sender_follows() {
+    back_and_forth(Kind::DurableState);
 }
 
 #[test]
 fn a_mailbox_that_is_not_durable_goes_back_and_forth_and_its_sender_follows() {
-    back_and_forth(Mode::Volatile);
+    back_and_forth(Kind::VolatileWithoutState);
 }
 
-fn back_and_forth(mode: Mode) {
+#[test]
+fn a_mailbox_with_a_snapshot_and_its_tail_goes_back_and_forth_and_its_sender_follows() {
+    back_and_forth(Kind::SnapshotAndTail);
+}
+
+fn back_and_forth(kind: Kind) {
     let hand_overs = times("HAND_OVERS", 40);
-    let cluster = Cluster::new(mode);
+    let cluster = Cluster::new(kind);
     let mut homes = [cluster.home(0, true), cluster.home(1, false)];
     let mut sender = cluster.sender();
     let mut random = Random(0xfade);
@@ -241,22 +144,27 @@ fn back_and_forth(mode: Mode) {
     }
     let took = start.elapsed();
     let sent = cluster.audit(&mut sender);
-    println!("{mode}: {hand_overs} hand-overs in {took:?}, {sent} messages, each once and in order");
+    println!("{kind:?}: {hand_overs} hand-overs in {took:?}, {sent} messages, each once and in order");
 }
 
 #[test]
-fn a_hand_over_that_a_kill_cuts_short_leaves_one_owner() {
-    cut_short(Mode::Buffered);
+fn a_hand_over_with_a_durable_state_that_a_kill_cuts_short_leaves_one_owner() {
+    cut_short(Kind::DurableState);
 }
 
 #[test]
 fn a_hand_over_of_what_is_not_durable_that_a_kill_cuts_short_leaves_one_owner() {
-    cut_short(Mode::Volatile);
+    cut_short(Kind::VolatileWithoutState);
 }
 
-fn cut_short(mode: Mode) {
+#[test]
+fn a_hand_over_with_a_snapshot_and_its_tail_that_a_kill_cuts_short_leaves_one_owner() {
+    cut_short(Kind::SnapshotAndTail);
+}
+
+fn cut_short(kind: Kind) {
     let kills = times("HAND_OVER_KILLS", 8);
-    let cluster = Cluster::new(mode);
+    let cluster = Cluster::new(kind);
     let mut homes = [cluster.home(0, true), cluster.home(1, false)];
     let mut sender = cluster.sender();
     let mut random = Random(0xfeed);
@@ -296,7 +204,7 @@ fn cut_short(mode: Mode) {
     }
     let sent = cluster.audit(&mut sender);
     println!(
-        "{mode}: {kills} hand-overs with a kill, {moved} of which moved the mailbox, {sent} messages, each once and in order"
+        "{kind:?}: {kills} hand-overs with a kill, {moved} of which moved the mailbox, {sent} messages, each once and in order"
     );
 }
 

@@ -2,8 +2,10 @@
 //!
 //! `KILLS`, `HAND_OVERS` and `HAND_OVER_KILLS` say how often; few by default.
 
+mod actor;
 mod carried;
 mod hand_over;
+mod history;
 mod kill;
 mod program;
 mod sender;
@@ -20,15 +22,15 @@ fn a_process_in_its_role() {
             sender::send(mode.parse().unwrap(), Path::new(dir), node, address)
         }
         ["receiver", dir, address] => kill::receive(Path::new(dir), address),
-        ["home", mode, name, dir, address, other, other_address, create] => {
+        ["home", kind, name, dir, address, other, other_address, create] => {
             let other = Reference {
                 node: (*other).into(),
                 addresses: vec![(*other_address).into()],
                 mailbox: "durable-mailbox home".into(),
             };
             let create = *create == "create";
-            hand_over::live(
-                mode.parse().unwrap(),
+            actor::live(
+                kind.parse().unwrap(),
                 name,
                 Path::new(dir),
                 address,
