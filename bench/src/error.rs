@@ -54,6 +54,12 @@ pub(crate) enum Error {
     )]
     NotAnEndpoint { url: String },
 
+    #[error(
+        "{url}: {source}. Nobody serves the figures of a node there: is it running, and does it open a \
+         `node_metrics::Endpoint` on that address?"
+    )]
+    NoEndpoint { url: String, source: io::Error },
+
     #[error("no progress for {0:?}: the machine is overloaded, or the link is stuck")]
     Stalled(Duration),
 

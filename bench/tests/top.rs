@@ -45,7 +45,11 @@ fn a_node_is_shown_with_its_links_mailboxes_dead_letters_and_events() {
 #[test]
 fn an_address_where_no_node_is_says_what_to_do() {
     let shown = program::bench(&["top", "127.0.0.1:1", "--once"]);
-    assert!(!shown.status.success());
+    let error = String::from_utf8(shown.stderr).unwrap();
+    assert!(
+        !shown.status.success() && error.contains("is it running"),
+        "{error}"
+    );
     let shown = program::bench(&["top", "nowhere", "--once"]);
     let error = String::from_utf8(shown.stderr).unwrap();
     assert!(error.contains("node_metrics::Endpoint"), "{error}");

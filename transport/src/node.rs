@@ -22,7 +22,7 @@ use crate::lane::LaneSizes;
 use crate::latency::{Latencies, Latency};
 use crate::link::{Transport, TransportError};
 use crate::mailbox::{Direct, MAX_CAPACITY, MAX_MESSAGE, Mailbox, MailboxOptions, MailboxShared};
-use crate::observe::MailboxObservation;
+use crate::observe::{MailboxObservation, ReceivedByPeer};
 use crate::peer::{Peer, PeerInner, ResolveError};
 use crate::protocol::{self, Asked, Refusal, Spoken};
 use crate::questions::{Questions, THIS_NODE};
@@ -176,10 +176,12 @@ impl NodeBuilder {
         self
     }
 
-    /// Starts the node: opens its addresses, and its thread if it has one.
+    /// Starts the node: opens its addresses, and its thread if it has one. It starts as a whole or not at all.
     ///
     /// # Errors
-    /// [`NodeError`].
+    /// No secret; a name, ring sizes or times that are not allowed; an address that none of the transports knows, or on
+    /// which its transport can't listen (the port is taken, there is no device); no thread: each a [`NodeError`] with the
+    /// figures.
     pub fn start(self) -> Result<Node, NodeError> {
         self.start_in(Arc::new(Threads::new()))
     }
@@ -311,7 +313,8 @@ pub(crate) fn find_transport<'a>(
         })
 }
 
-/// A node. Dropping it closes every session without waiting; see [`Node::shutdown`].
+/// A node. Dropping it closes every session without waiting, and what peers have not acknowledged becomes dead letters
+/// that only a subscriber of [`Node::dead_letters`] still sees; see [`Node::shutdown`].
 pub struct Node {
     pub(crate) inner: Arc<NodeInner>,
     thread: Option<JoinHandle<()>>,
@@ -390,7 +393,8 @@ impl Node {
         Ok(Mailbox::new(shared, self.inner.clone()))
     }
 
-    /// The address of one of this node's own mailboxes.
+    /// The address of one of this node's own mailboxes; `None` when no mailbox of this name is open. Sending there can fail
+    /// as sending to a peer's can, but for the link.
     pub fn address(&self, mailbox: &str) -> Option<Address> {
         self.inner.own_address(mailbox, None).ok()
     }
@@ -399,7 +403,10 @@ impl Node {
     /// keeps the session: when its link dies, it dials again within the resume window.
     ///
     /// # Errors
-    /// [`ConnectError`].
+    /// Nobody there, somebody who is no peer (another cluster, another secret, no such protocol version), a link that failed
+    /// in the handshake, or as many peers as there may be: [`ConnectError`] says which, and who answered. Later losses of the
+    /// link are no errors but [`Node::events`]; the end of the session is in [`Peer::ended`], in what is sent from then on,
+    /// and at whoever watches ([`Mailbox::watch_node`]).
     pub fn connect(&self, address: &str) -> Result<Peer, ConnectError> {
         run(connect::connect(self.inner.clone(), vec![address.to_owned()])).map(Peer)
     }
@@ -422,7 +429,7 @@ impl Node {
     /// As [`Node::connect`], as a future that any executor can run; the handshake runs on a thread of its own.
     ///
     /// # Errors
-    /// [`ConnectError`].
+    /// As [`Node::connect`]. Cancelled, the handshake goes on beside the caller, and may still make a session.
     pub async fn connect_async(&self, address: &str) -> Result<Peer, ConnectError> {
         connect::connect_async(&self.inner, vec![address.to_owned()])
             .await
@@ -439,7 +446,8 @@ impl Node {
         &self.inner.dead_letters
     }
 
-    /// What happens to sessions from now on. The channel holds `capacity`; what does not fit is left out.
+    /// What happens to sessions from now on. The channel holds `capacity`; what does not fit is left out, and in the counts
+    /// and among the latest of [`Node::observer`] all the same.
     pub fn events(&self, capacity: usize) -> Receiver<Event> {
         self.inner.events.subscribe(capacity)
     }
@@ -458,7 +466,8 @@ impl Node {
             .is_some_and(|mut driver| self.inner.pass(&mut driver, &mut None))
     }
 
-    /// Closes every session in good order, waiting for `timeout` in all at most, then the node.
+    /// Closes every session in good order, waiting for `timeout` in all at most, then the node. What peers have not taken by
+    /// then becomes dead letters, which only a subscriber ([`DeadLetters::subscribe`]) still sees.
     pub fn shutdown(self, timeout: Duration) {
         let deadline = Instant::now().checked_add(timeout);
         for peer in self.peers() {
@@ -577,16 +586,17 @@ impl NodeInner {
         if !self.questions.answer(number, session, answer) {
             self.dead_letters.report(DeadLetter {
                 from: from.map(|peer| peer.identity.node.clone()),
+                age: Some(Duration::ZERO),
                 correlation: Some(number),
                 ..DeadLetter::new(Reason::AnswerTooLate, "answers", answer.len())
             });
         }
     }
 
-    pub(crate) fn observe_mailboxes(&self) -> Vec<MailboxObservation> {
+    pub(crate) fn observe_mailboxes(&self, received: &mut ReceivedByPeer) -> Vec<MailboxObservation> {
         lock(&self.mailboxes)
             .values()
-            .map(|mailbox| mailbox.observe())
+            .map(|mailbox| mailbox.observe(received))
             .collect()
     }
 

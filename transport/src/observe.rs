@@ -3,6 +3,7 @@
 //! Everything here is read from counters that the node keeps anyway, so observing costs those who send and receive nothing.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -44,6 +45,8 @@ pub struct PeerObservation {
     pub lanes: Vec<LaneObservation>,
     /// The peer's mailboxes that were resolved.
     pub credits: Vec<CreditObservation>,
+    /// Messages received from it, in the mailboxes that are open.
+    pub received: u64,
     /// Heartbeats sent.
     pub heartbeats: u64,
 }
@@ -118,9 +121,10 @@ impl Observer {
     pub fn observe(&self) -> Option<Observation> {
         let node = self.0.upgrade()?;
         let peers = lock(&node.peers).clone();
-        let mut peers: Vec<PeerObservation> = peers.iter().map(|peer| peer.observe()).collect();
+        let mut received = ReceivedByPeer::default();
+        let mut mailboxes = node.observe_mailboxes(&mut received);
+        let mut peers: Vec<PeerObservation> = peers.iter().map(|peer| peer.observe(&received)).collect();
         peers.sort_by(|a, b| a.node.cmp(&b.node));
-        let mut mailboxes = node.observe_mailboxes();
         mailboxes.sort_by(|a, b| a.name.cmp(&b.name));
         Some(Observation {
             node: node.identity.node.clone(),
@@ -156,8 +160,18 @@ impl Observer {
     }
 }
 
+/// Messages received over each session, by the address of its structure.
+#[derive(Default)]
+pub(crate) struct ReceivedByPeer(HashMap<*const PeerInner, u64>);
+
+impl ReceivedByPeer {
+    pub(crate) fn add(&mut self, peer: *const PeerInner, messages: u64) {
+        *self.0.entry(peer).or_default() += messages;
+    }
+}
+
 impl PeerInner {
-    fn observe(&self) -> PeerObservation {
+    fn observe(&self, received: &ReceivedByPeer) -> PeerObservation {
         let lanes = Lane::ALL
             .into_iter()
             .map(|lane| {
@@ -178,6 +192,7 @@ impl PeerInner {
             link: lock(&self.link).clone(),
             lanes,
             credits: self.observe_credits(),
+            received: received.0.get(&std::ptr::from_ref(self)).copied().unwrap_or(0),
             heartbeats: self.heartbeats.load(Ordering::Relaxed),
         }
     }

@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use metrics_exporter_prometheus::{BuildError, PrometheusBuilder};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder};
 use tiny_http::{Header, Response, Server};
 use transport::Node;
 
-use crate::publish::Publisher;
+use crate::publish::{Publisher, WAITED_BUCKETS, names};
 use crate::recent::Recent;
 
 /// Why the endpoint could not be opened.
@@ -55,9 +55,10 @@ impl Endpoint {
             .server_addr()
             .to_ip()
             .ok_or_else(|| refused("not an address of the network".into()))?;
-        // Time enough for quantiles: without buckets the exporter makes summaries of the histograms.
+        // Buckets, because those of several nodes can be added up, and those of two scrapes subtracted.
+        let waited = Matcher::Full(names::WAITED.into());
         let recorder = PrometheusBuilder::new()
-            .set_quantiles(&[0.5, 0.9, 0.99, 0.999])?
+            .set_buckets_for_metric(waited, &WAITED_BUCKETS)?
             .build_recorder();
         let publisher = Publisher::new(node);
         let thread = std::thread::Builder::new()

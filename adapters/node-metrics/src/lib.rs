@@ -5,4 +5,4 @@ mod publish;
 pub mod recent;
 
 pub use endpoint::{Endpoint, EndpointError};
-pub use publish::{Publisher, names};
+pub use publish::{Publisher, WAITED_BUCKETS, names};

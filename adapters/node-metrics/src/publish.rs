@@ -22,6 +22,8 @@ pub mod names {
     pub const RING_FILL: &str = "node_ring_fill_ratio";
     /// `node`, `peer`: heartbeats sent.
     pub const HEARTBEATS: &str = "node_heartbeats_total";
+    /// `node`, `peer`: messages received from it, in the mailboxes that are open.
+    pub const RECEIVED_FROM_PEER: &str = "node_peer_received_messages";
     /// `node`, `peer`, `mailbox`: messages sent to a mailbox of the peer.
     pub const SENT_MESSAGES: &str = "node_sent_messages_total";
     /// `node`, `peer`, `mailbox`: messages that may be sent there without waiting.
@@ -41,6 +43,12 @@ pub mod names {
     /// `node`, `event`: what happened to sessions: connected, suspended, resumed, ended, handshake_failed.
     pub const EVENTS: &str = "node_events_total";
 }
+
+/// Upper bounds of the buckets of [`names::WAITED`] at the endpoint, in seconds: three to a decade, from a microsecond to 50 s.
+pub const WAITED_BUCKETS: [f64; 24] = [
+    1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5,
+    1.0, 2.0, 5.0, 10.0, 20.0, 50.0,
+];
 
 /// Latency samples that may wait for the next [`Publisher::publish`].
 const SAMPLES: usize = 16 << 10;
@@ -130,6 +138,7 @@ fn publish_peer(node: &str, peer: &PeerObservation) {
         gauge!(names::LINK, &labels(Some(("transport", transport.into())))).set(f64::from(u8::from(is)));
     }
     counter!(names::HEARTBEATS, &labels(None)).absolute(peer.heartbeats);
+    gauge!(names::RECEIVED_FROM_PEER, &labels(None)).set(peer.received as f64);
     for lane in &peer.lanes {
         let name = match lane.lane {
             Lane::Control => "control",

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::error::{Error, doing};
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(2);
 /// The longest answer that is read.
 const LONGEST: u64 = 16 << 20;
 
@@ -28,7 +28,10 @@ pub(super) fn get(host: &str, path: &str) -> Result<String, Error> {
         .map_err(asking())?
         .next()
         .ok_or_else(|| Error::NotAnEndpoint { url: host.to_owned() })?;
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE).map_err(asking())?;
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE).map_err(|source| Error::NoEndpoint {
+        url: format!("http://{host}"),
+        source,
+    })?;
     stream.set_read_timeout(Some(PATIENCE)).map_err(asking())?;
     write!(stream, "GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n").map_err(asking())?;
     let mut answer = String::new();

@@ -1,26 +1,51 @@
-//! What two looks at a node make on the screen. Names come from peers: they are escaped.
-
-use std::fmt::Write;
+//! What two looks at a node make on the screen. Names come from peers: they are escaped, and cut where a column ends.
 
 use node_metrics::names;
 
 use super::Look;
-use super::figures::Figure;
+use super::figures::{Figure, quantile, since};
 
 /// The deepest mailboxes that are shown.
 const MAILBOXES: usize = 10;
 /// The latest dead letters and events that are shown.
 const LATEST: usize = 5;
+/// The narrowest screen that the columns fit on; what is wider is given to names.
+const NARROWEST: usize = 80;
+/// The most that names are given.
+const LONGEST_NAME: usize = 32;
 
-/// One screen of at most so many columns and lines.
+/// A part of the screen: a line that says what follows, and what follows, the most important first.
+struct Section {
+    head: String,
+    rows: Vec<String>,
+}
+
+/// One screen of at most so many columns and lines. Where there are too few lines, every section gives some up.
 pub(super) fn frame(url: &str, before: &Look, after: &Look, width: usize, height: usize) -> String {
-    let mut out = String::new();
-    head(&mut out, url, after);
-    links(&mut out, before, after);
-    mailboxes(&mut out, before, after);
-    dead_letters(&mut out, before, after);
-    events(&mut out, after);
-    out.lines()
+    let name = (16 + width.saturating_sub(NARROWEST) / 2).min(LONGEST_NAME);
+    let sections = [
+        links(before, after, name),
+        mailboxes(before, after, name),
+        dead_letters(before, after),
+        events(after),
+    ];
+    let heads = 2 * sections.len() + 1;
+    let shown = share(
+        height.saturating_sub(heads + 1),
+        sections.each_ref().map(|section| section.rows.len()),
+    );
+    let mut lines = vec![head(url, after)];
+    for (section, shown) in sections.iter().zip(shown) {
+        let left_out = section.rows.len() - shown;
+        lines.push(String::new());
+        lines.push(match left_out {
+            0 => section.head.clone(),
+            some => format!("{}  ({some} more)", section.head),
+        });
+        lines.extend(section.rows[..shown].iter().cloned());
+    }
+    lines
+        .into_iter()
         .take(height.saturating_sub(1))
         .map(|line| {
             let mut cut: String = line.chars().take(width).collect();
@@ -30,100 +55,99 @@ pub(super) fn frame(url: &str, before: &Look, after: &Look, width: usize, height
         .collect()
 }
 
-fn head(out: &mut String, url: &str, after: &Look) {
-    let up = after.figures.named(names::UPTIME).next();
-    let (node, seconds) = up.map_or(("?", 0.0), |up| (up.label("node"), up.value));
-    let _ = writeln!(out, "node {}   up {}   {url}\n", escaped(node), duration(seconds));
+/// How many rows each section shows, where there are so many lines: one for each in turn, as long as there are any.
+fn share<const SECTIONS: usize>(mut lines: usize, wanted: [usize; SECTIONS]) -> [usize; SECTIONS] {
+    let mut given = [0; SECTIONS];
+    while lines > 0 && given != wanted {
+        for (given, wanted) in given.iter_mut().zip(wanted) {
+            if *given < wanted && lines > 0 {
+                *given += 1;
+                lines -= 1;
+            }
+        }
+    }
+    given
 }
 
-fn links(out: &mut String, before: &Look, after: &Look) {
-    let _ = writeln!(
-        out,
-        "{:<20} {:>5} {:>12} {:>12} {:>12} {:>10} {:>8}",
-        "PEER", "LINK", "SENT/s", "RECEIVED/s", "MSGS SENT/s", "RING FULL", "CREDIT"
+fn head(url: &str, after: &Look) -> String {
+    let up = after.figures.named(names::UPTIME).next();
+    let (node, seconds) = up.map_or(("?", 0.0), |up| (up.label("node"), up.value));
+    format!("node {}   up {}   {url}", escaped(node), duration(seconds))
+}
+
+fn links(before: &Look, after: &Look, name: usize) -> Section {
+    let head = format!(
+        "{:<name$} {:>5} {:>10} {:>10} {:>9} {:>9} {:>5} {:>7}",
+        "PEER", "LINK", "SENT/s", "RECV/s", "SENT M/s", "RECV M/s", "RING", "CREDIT"
     );
-    let mut any = false;
     let carried = |figure: &&Figure| figure.value > 0.0;
-    for link in after.figures.named(names::LINK).filter(carried) {
-        any = true;
+    let rows = after.figures.named(names::LINK).filter(carried).map(|link| {
         let peer = link.label("peer");
         let of_peer = |figure: &Figure| figure.label("peer") == peer;
         let rate = |name| rate(before, after, name, of_peer);
-        let fullest = after
-            .figures
-            .named(names::RING_FILL)
-            .filter(|figure| of_peer(figure));
-        let fullest = fullest.map(|figure| figure.value).fold(0.0, f64::max);
-        let credit = after
-            .figures
-            .named(names::CREDIT)
-            .filter(|figure| of_peer(figure));
-        let least = credit.map(|figure| figure.value).reduce(f64::min);
-        let _ = writeln!(
-            out,
-            "{:<20} {:>5} {:>12} {:>12} {:>12} {:>9.0}% {:>8}",
-            escaped(peer),
+        let values = |name| after.figures.named(name).filter(|figure| of_peer(figure));
+        let fullest = values(names::RING_FILL)
+            .map(|figure| figure.value)
+            .fold(0.0, f64::max);
+        let least = values(names::CREDIT).map(|figure| figure.value).reduce(f64::min);
+        format!(
+            "{:<name$} {:>5} {:>10} {:>10} {:>9} {:>9} {:>4.0}% {:>7}",
+            fitted(peer, name),
             link.label("transport"),
             bytes(rate(names::SENT_BYTES)),
             bytes(rate(names::RECEIVED_BYTES)),
             count(rate(names::SENT_MESSAGES)),
+            count(rate(names::RECEIVED_FROM_PEER)),
             fullest * 100.0,
             least.map_or("-".to_owned(), count),
-        );
+        )
+    });
+    let mut rows: Vec<String> = rows.collect();
+    if rows.is_empty() {
+        rows.push("no peers".to_owned());
     }
-    if !any {
-        out.push_str("no peers\n");
-    }
-    out.push('\n');
+    Section { head, rows }
 }
 
-fn mailboxes(out: &mut String, before: &Look, after: &Look) {
-    let _ = writeln!(
-        out,
-        "{:<20} {:<16} {:>8} {:>12} {:>9} {:>9} {:>9}",
+fn mailboxes(before: &Look, after: &Look, name: usize) -> Section {
+    let head = format!(
+        "{:<name$} {:<name$} {:>8} {:>9} {:>8} {:>8} {:>8}",
         "MAILBOX", "PROTOCOL", "DEPTH", "TAKEN/s", "p50", "p99", "p99.9"
     );
     let mut deepest: Vec<&Figure> = after.figures.named(names::DEPTH).collect();
     deepest.sort_by(|a, b| b.value.total_cmp(&a.value));
-    for mailbox in deepest.into_iter().take(MAILBOXES) {
-        let name = mailbox.label("mailbox");
-        let waited = |quantile| {
-            let labels = [("mailbox", name), ("quantile", quantile)];
-            let waited = after.figures.value(names::WAITED, &labels);
-            waited.map_or("-".to_owned(), duration)
-        };
+    let rows = deepest.into_iter().take(MAILBOXES).map(|mailbox| {
+        let labels = [("mailbox", mailbox.label("mailbox"))];
+        let buckets = |look: &Look| look.figures.buckets(names::WAITED, &labels);
+        let waited = since(&buckets(before), &buckets(after));
+        let waited = |share| quantile(&waited, share).map_or("-".to_owned(), duration);
         let taken = rate(before, after, names::TAKEN_MESSAGES, |figure| {
-            figure.label("mailbox") == name
+            figure.label("mailbox") == mailbox.label("mailbox")
         });
-        let _ = writeln!(
-            out,
-            "{:<20} {:<16} {:>8} {:>12} {:>9} {:>9} {:>9}",
-            escaped(name),
-            escaped(mailbox.label("protocol")),
+        format!(
+            "{:<name$} {:<name$} {:>8} {:>9} {:>8} {:>8} {:>8}",
+            fitted(mailbox.label("mailbox"), name),
+            fitted(mailbox.label("protocol"), name),
             mailbox.value,
             count(taken),
-            waited("0.5"),
-            waited("0.99"),
-            waited("0.999"),
-        );
-    }
-    out.push('\n');
+            waited(0.5),
+            waited(0.99),
+            waited(0.999),
+        )
+    });
+    let rows = rows.collect();
+    Section { head, rows }
 }
 
-fn dead_letters(out: &mut String, before: &Look, after: &Look) {
+fn dead_letters(before: &Look, after: &Look) -> Section {
     let all = rate(before, after, names::DEAD_LETTERS, |_| true);
-    let _ = writeln!(out, "DEAD LETTERS {}/s", count(all));
-    for reason in after
-        .figures
-        .named(names::DEAD_LETTERS)
+    let letters = after.figures.named(names::DEAD_LETTERS);
+    let reasons = letters
         .filter(|figure| figure.value > 0.0)
-    {
-        let _ = writeln!(out, "  {:>8}  {}", reason.value, reason.label("reason"));
-    }
-    for letter in after.recent.dead_letters.iter().rev().take(LATEST) {
-        let here = || "here".to_owned();
-        let _ = writeln!(
-            out,
+        .map(|reason| format!("  {:>8}  {}", reason.value, reason.label("reason")));
+    let here = || "here".to_owned();
+    let latest = after.recent.dead_letters.iter().rev().take(LATEST).map(|letter| {
+        format!(
             "  {} -> {} {} ({}), {} bytes, {}: {}",
             letter.from.as_deref().map_or_else(here, escaped),
             letter.to.as_deref().map_or_else(here, escaped),
@@ -135,16 +159,22 @@ fn dead_letters(out: &mut String, before: &Look, after: &Look) {
                 duration(age as f64 / 1e3)
             )),
             letter.reason,
-        );
+        )
+    });
+    Section {
+        head: format!("DEAD LETTERS {}/s", count(all)),
+        rows: reasons.chain(latest).collect(),
     }
-    out.push('\n');
 }
 
-fn events(out: &mut String, after: &Look) {
-    out.push_str("EVENTS\n");
-    for event in after.recent.events.iter().rev().take(LATEST) {
+fn events(after: &Look) -> Section {
+    let latest = after.recent.events.iter().rev().take(LATEST).map(|event| {
         let ago = duration(event.ago_ms as f64 / 1e3);
-        let _ = writeln!(out, "  {ago:>8} ago  {}", escaped(&event.what));
+        format!("  {ago:>8} ago  {}", escaped(&event.what))
+    });
+    Section {
+        head: "EVENTS".to_owned(),
+        rows: latest.collect(),
     }
 }
 
@@ -161,6 +191,17 @@ fn rate(before: &Look, after: &Look, name: &str, which: impl Fn(&Figure) -> bool
 
 fn escaped(name: &str) -> String {
     name.escape_debug().to_string()
+}
+
+/// A name that fits its column.
+fn fitted(name: &str, columns: usize) -> String {
+    let name = escaped(name);
+    if name.chars().count() <= columns {
+        return name;
+    }
+    let mut cut: String = name.chars().take(columns - 1).collect();
+    cut.push('…');
+    cut
 }
 
 fn duration(seconds: f64) -> String {
@@ -187,5 +228,25 @@ fn bytes(number: f64) -> String {
         n if n >= 1e6 => format!("{:.1} MB", n / 1e6),
         n if n >= 1e3 => format!("{:.1} KB", n / 1e3),
         n => format!("{n:.0} B"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_section_shows_something_where_lines_are_few_and_all_where_there_are_enough() {
+        assert_eq!(share(usize::MAX, [1_000, 10, 7, 5]), [1_000, 10, 7, 5]);
+        assert_eq!(share(14, [1_000, 10, 7, 5]), [4, 4, 3, 3]);
+        assert_eq!(share(14, [1, 10, 0, 5]), [1, 8, 0, 5]);
+        assert_eq!(share(0, [1, 1, 1, 1]), [0; 4]);
+    }
+
+    #[test]
+    fn a_name_is_cut_where_its_column_ends_and_cannot_move_the_cursor() {
+        assert_eq!(fitted("short", 8), "short");
+        assert_eq!(fitted("much too long", 8), "much to…");
+        assert_eq!(fitted("\x1b[2J", 16), "\\u{1b}[2J");
     }
 }
