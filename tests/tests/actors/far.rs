@@ -10,18 +10,19 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tests::audit::eventually;
 use transport::typed::{self, Postcard, Protocol, Question};
-use transport::{Mailbox, MailboxOptions, Node, NodeBuilder, Overflow, Peer, Reason, Reference, Timing};
+use transport::{MailboxOptions, Node, NodeBuilder, Overflow, Peer, Reason, Reference, Timing};
 use transport_rdma::Shm;
 use transport_tcp::Tcp;
 
 use crate::Over;
+use crate::letters::{self, Letter};
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What the near process asks for.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Order {
-    /// Open a mailbox of raw bytes.
+    /// Open a mailbox of [`Bytes`].
     Open {
         name: String,
         capacity: u32,
@@ -29,7 +30,7 @@ pub(crate) enum Order {
     },
     /// Open a mailbox of numbers.
     OpenTyped { name: String },
-    /// Take so many messages of a mailbox of raw bytes, and say their numbers.
+    /// Take so many messages of a mailbox of bytes, and say their numbers.
     Take { name: String, count: usize },
     /// Take one message of the mailbox of numbers; say it, or nothing if it is none.
     TakeTyped { name: String },
@@ -41,7 +42,7 @@ pub(crate) enum Order {
         count: u64,
         close: Option<String>,
     },
-    /// How many dead letters there are for this reason, and who sent the last one.
+    /// The latest dead letters for this reason.
     Letters { reason: String },
     /// Answer after so long.
     Dawdle(Duration),
@@ -53,7 +54,7 @@ pub(crate) enum Order {
 pub(crate) enum Done {
     AsTold,
     Numbers(Vec<u64>),
-    Letters { count: u64, from: Option<String> },
+    Letters(Vec<Letter>),
 }
 
 impl Protocol for Order {
@@ -76,6 +77,21 @@ impl Protocol for Number {
     type Codec = Postcard;
 }
 
+/// Bytes as they are, and yet of a type that dead letters can tell.
+pub(crate) struct Bytes(Vec<u8>);
+
+impl AsRef<[u8]> for Bytes {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Protocol for Bytes {
+    const NAME: &'static str = "bytes";
+    const VERSION: u16 = 1;
+    type Codec = typed::Raw;
+}
+
 pub(crate) fn overflow(number: u8) -> Overflow {
     [
         Overflow::Wait,
@@ -89,7 +105,7 @@ pub(crate) fn number(payload: &[u8]) -> u64 {
     u64::from_le_bytes(payload.try_into().expect("eight bytes"))
 }
 
-fn builder(over: Over, name: &str) -> NodeBuilder {
+pub(crate) fn builder(over: Over, name: &str) -> NodeBuilder {
     let timing = Timing {
         heartbeat: Duration::from_millis(200),
         silence: Duration::from_secs(4),
@@ -110,7 +126,7 @@ fn builder(over: Over, name: &str) -> NodeBuilder {
     }
 }
 
-fn listen(over: Over) -> String {
+pub(crate) fn listen(over: Over) -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     match over {
         Over::Tcp => "tcp://127.0.0.1:0".into(),
@@ -191,7 +207,7 @@ impl Pair {
             overflow: overflow as u8,
         });
         assert_eq!(opened, Done::AsTold);
-        self.far.address(name).unwrap()
+        self.far.typed_address::<Bytes>(name).unwrap().raw().clone()
     }
 
     pub(crate) fn take(&self, name: &str, count: usize) -> Vec<u64> {
@@ -204,13 +220,29 @@ impl Pair {
         }
     }
 
-    pub(crate) fn far_letters(&self, reason: Reason) -> (u64, Option<String>) {
-        match self.order(Order::Letters {
-            reason: reason.to_string(),
-        }) {
-            Done::Letters { count, from } => (count, from),
-            other => panic!("{other:?}"),
-        }
+    /// The far process's letters for this reason, once there are so many.
+    pub(crate) fn far_letters(&self, reason: Reason, count: usize) -> Vec<Letter> {
+        let letters = || {
+            let asked = self.order(Order::Letters {
+                reason: reason.to_string(),
+            });
+            match asked {
+                Done::Letters(letters) => letters,
+                other => panic!("{other:?}"),
+            }
+        };
+        eventually("the far process has its letters", || letters().len() >= count);
+        let letters = letters();
+        assert_eq!(letters.len(), count, "{letters:?}");
+        letters
+    }
+
+    /// This process's letters for this reason, once there are so many.
+    pub(crate) fn near_letters(&self, reason: Reason, count: usize) -> Vec<Letter> {
+        let letters = self.near.dead_letters();
+        eventually("each has its letter", || letters.count_of(reason) >= count as u64);
+        assert_eq!(letters.count_of(reason), count as u64);
+        letters::of_reason(&self.near, reason)
     }
 
     /// SIGKILL: the far process gets to do nothing more.
@@ -251,7 +283,7 @@ fn the_far_process() {
 }
 
 fn obey(node: &Node, mut orders: typed::Mailbox<Order>) {
-    let (mut raw, mut typed) = (HashMap::<String, Mailbox>::new(), HashMap::new());
+    let (mut raw, mut typed) = (HashMap::new(), HashMap::new());
     loop {
         let message = orders.recv().unwrap();
         let asker = message.asker();
@@ -266,7 +298,7 @@ fn obey(node: &Node, mut orders: typed::Mailbox<Order>) {
                     overflow: overflow(policy),
                     ..MailboxOptions::default()
                 };
-                raw.insert(name.clone(), node.mailbox(&name, options).unwrap());
+                raw.insert(name.clone(), node.typed_mailbox::<Bytes>(&name, options).unwrap());
                 Done::AsTold
             }
             Order::OpenTyped { name } => {
@@ -281,7 +313,7 @@ fn obey(node: &Node, mut orders: typed::Mailbox<Order>) {
                 let mailbox = raw.get_mut(&name).unwrap();
                 Done::Numbers(
                     (0..count)
-                        .map(|_| number(mailbox.recv_timeout(PATIENCE).unwrap().unwrap().payload))
+                        .map(|_| number(mailbox.recv_timeout(PATIENCE).unwrap().unwrap().body))
                         .collect(),
                 )
             }
@@ -309,16 +341,7 @@ fn obey(node: &Node, mut orders: typed::Mailbox<Order>) {
                     .into_iter()
                     .find(|known| known.to_string() == reason)
                     .unwrap();
-                let letters = node.dead_letters();
-                Done::Letters {
-                    count: letters.count_of(reason),
-                    from: letters
-                        .latest()
-                        .into_iter()
-                        .rev()
-                        .find(|letter| letter.reason == reason)
-                        .and_then(|letter| letter.from),
-                }
+                Done::Letters(letters::of_reason(node, reason))
             }
             Order::Dawdle(time) => {
                 thread::sleep(time);

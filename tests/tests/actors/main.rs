@@ -1,8 +1,9 @@
 //! What mailboxes promise, between two processes over each transport: every overflow policy, every reason of a dead letter,
-//! the order of what a watcher sees, and every way in which an answer comes or fails to.
+//! the order of what a watcher sees, every way in which an answer comes or fails to, and addresses.
 //!
 //! The far process is this program again; see `far`.
 
+mod addresses;
 mod asking;
 mod far;
 mod letters;
@@ -35,10 +36,14 @@ macro_rules! over_each_transport {
 }
 
 over_each_transport! {
+    addresses::another_type_and_another_version_are_refused_with_the_names_of_both_sides
+    addresses::a_reference_in_a_message_is_an_address_on_a_node_that_never_heard_of_its_own
+    addresses::a_view_is_read_where_it_arrived_in_the_ring
     policies::wait_makes_the_sender_wait_until_a_message_is_taken
     policies::fail_tells_the_sender_at_once
     policies::drop_newest_drops_at_the_sender
     policies::drop_oldest_drops_at_the_receiver
+    policies::a_place_is_reserved_before_the_message_is_made
     letters::a_mailbox_that_is_closed_returns_what_it_did_not_take
     letters::what_a_killed_process_did_not_acknowledge_is_a_dead_letter_with_all_that_is_known_of_it
     letters::what_is_no_message_is_a_dead_letter_at_the_receiver

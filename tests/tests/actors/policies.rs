@@ -5,7 +5,8 @@ use std::time::Duration;
 use transport::{Overflow, Reason, SendError};
 
 use crate::Over;
-use crate::far::{Pair, pair};
+use crate::far::{PATIENCE, Pair, pair};
+use crate::letters::Letter;
 
 fn filled(over: Over, overflow: Overflow) -> (Pair, transport::Address) {
     let pair = pair(over);
@@ -51,29 +52,49 @@ pub(crate) fn drop_newest_drops_at_the_sender(over: Over) {
     let (pair, inbox) = filled(over, Overflow::DropNewest);
     inbox.try_send_with(&3u64.to_le_bytes(), Some(33)).unwrap();
     assert_eq!(pair.take("inbox", 3), [0, 1, 2]);
-    let letters = pair.near.dead_letters();
-    assert_eq!((letters.count(), letters.count_of(Reason::DroppedNewest)), (1, 1));
-    let letter = letters.latest().remove(0);
+    assert_eq!(pair.near.dead_letters().count(), 1);
+    let letters = pair.near_letters(Reason::DroppedNewest, 1);
     assert_eq!(
-        (
-            letter.node.as_deref(),
-            letter.mailbox.as_str(),
-            letter.correlation
-        ),
-        (Some("far"), "inbox", Some(33))
+        letters[0].without_age(),
+        Letter::to_far("inbox", "bytes", Some(33), 8)
     );
-    assert_eq!(
-        (letter.from, letter.len, letter.age),
-        (None, 8, Some(Duration::ZERO))
-    );
+    assert_eq!(letters[0].age, Some(Duration::ZERO));
+}
+
+pub(crate) fn a_place_is_reserved_before_the_message_is_made(over: Over) {
+    let (pair, inbox) = filled(over, Overflow::Wait);
+    assert_eq!(inbox.try_reserve(8).map(drop), Err(full()));
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| {
+            let mut permit = inbox.reserve(8).unwrap();
+            permit.payload().copy_from_slice(&3u64.to_le_bytes());
+            permit.send();
+        });
+        std::thread::sleep(Duration::from_millis(30));
+        assert!(!waiting.is_finished());
+        assert_eq!(pair.take("inbox", 4), [0, 1, 2, 3]);
+        waiting.join().unwrap();
+    });
+    // What is dropped leaves the place to others.
+    drop(inbox.reserve(8).unwrap());
+    inbox.send(&4u64.to_le_bytes()).unwrap();
+    assert_eq!(pair.take("inbox", 1), [4]);
 }
 
 pub(crate) fn drop_oldest_drops_at_the_receiver(over: Over) {
     let (pair, inbox) = filled(over, Overflow::DropOldest);
-    for number in 3..5u64 {
-        inbox.try_send(&number.to_le_bytes()).unwrap();
+    for number in 3..6u64 {
+        inbox.try_send_with(&number.to_le_bytes(), Some(number)).unwrap();
     }
-    assert_eq!(pair.take("inbox", 3), [2, 3, 4]);
-    assert_eq!(pair.far_letters(Reason::DroppedOldest), (2, Some("near".into())));
+    inbox.try_send(&6u64.to_le_bytes()).unwrap();
+    let letters = pair.far_letters(Reason::DroppedOldest, 4);
+    assert_eq!(pair.take("inbox", 3), [4, 5, 6]);
+    for (letter, correlation) in letters.iter().zip([None, None, None, Some(3)]) {
+        assert_eq!(
+            letter.without_age(),
+            Letter::from_near("inbox", "bytes", correlation, 8)
+        );
+        assert!(letter.age < Some(PATIENCE) && letter.age.is_some(), "{letter:?}");
+    }
     assert_eq!(pair.near.dead_letters().count(), 0);
 }
