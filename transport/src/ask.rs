@@ -51,7 +51,9 @@ impl Address {
     /// Asks, and blocks until the answer has come, for at most `timeout` in all. See [`crate::ask`] for when not to.
     ///
     /// # Errors
-    /// [`AskError`].
+    /// [`AskError::Send`]: it was not asked. [`AskError::NotTaken`]: the mailbox was closed or dropped the question, and
+    /// nobody acted upon it. [`AskError::TimedOut`], [`AskError::SessionOver`]: it is not known whether somebody did.
+    /// [`AskError::TooManyOpen`]: a million questions are open.
     pub fn ask(&self, question: &[u8], timeout: Duration) -> Result<Vec<u8>, AskError> {
         self.ask_with(timeout, |number| self.try_send_with(question, Some(number)))
     }
@@ -74,7 +76,7 @@ impl Address {
     /// not, and the answer will be a dead letter.
     ///
     /// # Errors
-    /// [`AskError`].
+    /// As [`Address::ask`].
     pub async fn ask_async(&self, question: &[u8], timeout: Duration) -> Result<Vec<u8>, AskError> {
         self.ask_with_async(timeout, |number| self.try_send_with(question, Some(number)))
             .await
@@ -129,7 +131,8 @@ impl Asker {
     /// waits for it any more it is a dead letter at the asker.
     ///
     /// # Errors
-    /// [`SendError::RingFull`], [`SendError::TooLarge`], [`SendError::SessionOver`].
+    /// [`SendError::RingFull`]: try again, or use [`Asker::answer`]. [`SendError::TooLarge`]: an answer fits one frame of the
+    /// ordinary lane. [`SendError::SessionOver`]: the asker has been told that too. Of an asker on this node none.
     pub fn try_answer(&self, answer: &[u8]) -> Result<(), SendError> {
         match &self.whom {
             Whom::ThisNode(node) => {

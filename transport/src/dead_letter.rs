@@ -67,7 +67,8 @@ pub struct DeadLetter {
     pub node: Option<String>,
     /// The mailbox that the message was for.
     pub mailbox: String,
-    /// The protocol of its type, as the address or the mailbox has it; `None` for raw bytes.
+    /// The protocol of its type, as the address or the mailbox has it; `None` for raw bytes, and for answers, whose types
+    /// have none.
     pub protocol: Option<Cow<'static, str>>,
     /// How long ago it was sent (at the sender), or came in (at the receiver): at most this, to within a heartbeat at the
     /// sender and a timer tick at the receiver. `None` where nobody knows.

@@ -20,7 +20,7 @@ pub enum Event {
         /// The link that carries the session: scheme and what was chosen for it.
         link: String,
     },
-    /// The link died; the session waits for another.
+    /// The link died, or is left for a better one; the session waits for another.
     Suspended {
         /// The peer's node.
         node: String,
@@ -34,7 +34,8 @@ pub enum Event {
         /// The link.
         link: String,
     },
-    /// The session is over.
+    /// The session is over, and is never taken up again: should the peer come back with it, it is turned away, and has to
+    /// begin a new one. (Elsewhere this is called quarantine.)
     Ended {
         /// The peer's node.
         node: String,

@@ -68,7 +68,8 @@ impl Peer {
     /// The address of one of the peer's mailboxes. Asks the peer the first time; blocks for 10 s at most.
     ///
     /// # Errors
-    /// [`ResolveError`].
+    /// No mailbox of this name, a name that can't be one, no handle left, the session over, or no answer within the 10 s
+    /// (try again: nothing was changed): [`ResolveError`] says which.
     pub fn address(&self, mailbox: &str) -> Result<Address, ResolveError> {
         self.address_speaking(mailbox, None)
     }
@@ -76,7 +77,7 @@ impl Peer {
     /// As [`Peer::address`], as a future that any executor can run; waits as long as the session lives.
     ///
     /// # Errors
-    /// [`ResolveError`].
+    /// As [`Peer::address`], but for the time.
     pub async fn address_async(&self, mailbox: &str) -> Result<Address, ResolveError> {
         self.address_speaking_async(mailbox, None).await
     }

@@ -85,7 +85,8 @@ impl Node {
     /// first: then it blocks, for 10 s for each of its addresses at most.
     ///
     /// # Errors
-    /// [`ReferenceError`].
+    /// The node is out of reach, another one answers in its place, it can't be connected to, or it has no such mailbox:
+    /// [`ReferenceError`] says which. Nothing was sent anywhere.
     pub fn resolve(&self, reference: &Reference) -> Result<Address, ReferenceError> {
         self.inner.refer(reference, None)
     }

@@ -65,7 +65,8 @@ impl Peer {
     /// answers; cancelled, it opens nothing that stays.
     ///
     /// # Errors
-    /// [`OpenError`].
+    /// Nobody listens for the name, the listener turned it away, a name that can't be one, no handle left, the session over:
+    /// [`OpenError`] says which.
     pub async fn open_stream(&self, name: &str, options: StreamOptions) -> Result<Stream, OpenError> {
         let end = self.0.read_end(name, options)?;
         let (sender, accepted) = self.open(name, Some(end.offer)).await?;
@@ -80,7 +81,7 @@ impl Peer {
     /// As [`Peer::open_stream`], a stream that only this node writes.
     ///
     /// # Errors
-    /// [`OpenError`].
+    /// As [`Peer::open_stream`].
     pub async fn open_sender(&self, name: &str) -> Result<StreamSender, OpenError> {
         self.open(name, None).await.map(|(sender, _)| sender)
     }

@@ -29,7 +29,7 @@ impl<M: Question> Address<M> {
     /// Asks, and blocks until the answer has come, for at most `timeout` in all.
     ///
     /// # Errors
-    /// [`AskError`].
+    /// As [`crate::Address::ask`], and [`AskError::Undecodable`] when what came is no answer of this type.
     pub fn ask(&self, question: &M, timeout: Duration) -> Result<M::Answer, AskError> {
         self.ask_writing(timeout, |number| self.try_write(question, Some(number)))
     }
@@ -45,7 +45,7 @@ impl<M: Question> Address<M> {
     /// As [`Address::ask`], as a future that any executor can run.
     ///
     /// # Errors
-    /// [`AskError`].
+    /// As [`Address::ask`].
     pub async fn ask_async(&self, question: &M, timeout: Duration) -> Result<M::Answer, AskError> {
         let write = |number| self.try_write(question, Some(number));
         self.ask_writing_async(timeout, write).await

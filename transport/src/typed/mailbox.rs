@@ -105,7 +105,7 @@ impl<M: Protocol> Mailbox<M> {
     /// The next message, if one is there.
     ///
     /// # Errors
-    /// [`RecvError`].
+    /// [`RecvError::Undecodable`]: one message was no message, and is used up; go on. [`RecvError::Closed`]: there will be none.
     pub fn try_recv(&mut self) -> Result<Option<Message<'_, M>>, RecvError> {
         let shared = self.raw.shared.clone();
         match self.raw.try_recv()? {
@@ -117,7 +117,7 @@ impl<M: Protocol> Mailbox<M> {
     /// The next message; blocks until there is one.
     ///
     /// # Errors
-    /// [`RecvError`].
+    /// As [`Mailbox::try_recv`].
     pub fn recv(&mut self) -> Result<Message<'_, M>, RecvError> {
         let shared = self.raw.shared.clone();
         decode(&shared, self.raw.recv()?)
@@ -126,7 +126,7 @@ impl<M: Protocol> Mailbox<M> {
     /// The next message; blocks for at most `timeout`.
     ///
     /// # Errors
-    /// [`RecvError`].
+    /// As [`Mailbox::try_recv`].
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Option<Message<'_, M>>, RecvError> {
         let shared = self.raw.shared.clone();
         match self.raw.recv_timeout(timeout)? {
@@ -138,7 +138,7 @@ impl<M: Protocol> Mailbox<M> {
     /// The next message; a future that any executor can run. As [`crate::Mailbox::recv_async`].
     ///
     /// # Errors
-    /// [`RecvError`].
+    /// As [`Mailbox::try_recv`].
     pub async fn recv_async(&mut self) -> Result<Message<'_, M>, RecvError> {
         let shared = self.raw.shared.clone();
         decode(&shared, self.raw.recv_async().await?)

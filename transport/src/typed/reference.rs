@@ -62,7 +62,7 @@ impl Node {
     /// first: then it blocks, for 10 s for each of its addresses at most. That the mailbox speaks `M` is checked there.
     ///
     /// # Errors
-    /// [`ReferenceError`].
+    /// As [`Node::resolve`], and [`crate::ResolveError::WrongProtocol`] within [`ReferenceError::Resolve`].
     pub fn resolve_typed<M: Protocol>(&self, reference: &Reference<M>) -> Result<Address<M>, ReferenceError> {
         self.inner
             .refer(&reference.raw, Some(super::protocol::asked::<M>()))
