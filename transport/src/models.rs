@@ -13,6 +13,7 @@
 //! rather try once than wait in a loop.
 
 mod dozing;
+mod gate;
 mod orderings;
 mod rings;
 mod waiting;

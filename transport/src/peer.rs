@@ -6,8 +6,10 @@
 
 mod ages;
 mod ending;
+pub(crate) mod gate;
 mod granting;
 mod handles;
+pub(crate) mod postponed;
 mod pushing;
 mod receiving;
 mod relinking;
@@ -34,7 +36,9 @@ use crate::wait::{WaitList, lock};
 use crate::watch::Watchers;
 
 use ending::Collected;
+use gate::Gate;
 pub(crate) use handles::Handles;
+use postponed::Postponed;
 pub(crate) use receiving::Receive;
 pub(crate) use relinking::Suspension;
 pub use routes::ResolveError;
@@ -162,15 +166,13 @@ pub(crate) struct PeerInner {
     pub(crate) receive: Mutex<Receive>,
     pub(crate) room: WaitList,
     pub(crate) large: LargeLane,
-    gate: Mutex<Option<Box<dyn LinkSender>>>,
-    /// Something was committed since the last push began.
-    dirty: AtomicBool,
+    gate: Gate<Box<dyn LinkSender>>,
     /// The last push could not finish.
     blocked: AtomicBool,
     /// A stream has written since something last arrived: see [`PeerInner::flush_soon`].
     written: AtomicBool,
-    /// It is in the list of the task that drives the node, or is just being put there or taken out.
-    postponed: AtomicBool,
+    /// In the list of the task that drives the node.
+    postponed: Postponed,
     doorbell: OnceLock<Arc<dyn Doorbell>>,
     /// A thread that is not the driver wants the receive lock.
     wanted: AtomicBool,
@@ -269,11 +271,10 @@ impl PeerInner {
             }),
             room: WaitList::default(),
             large,
-            gate: Mutex::new(Some(link.sender)),
-            dirty: AtomicBool::new(false),
+            gate: Gate::new(Some(link.sender)),
             blocked: AtomicBool::new(false),
             written: AtomicBool::new(false),
-            postponed: AtomicBool::new(false),
+            postponed: Postponed::default(),
             doorbell,
             wanted: AtomicBool::new(false),
             failed: AtomicBool::new(false),

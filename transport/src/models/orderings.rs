@@ -6,13 +6,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
-use super::{dozing, rings, waiting};
+use super::{dozing, gate, rings, waiting};
 use crate::sync::{Site, seen};
 
 type Model = (&'static str, fn());
 
 /// Few preemptions find what is weak: see the table that the test prints.
 const MODELS: &[Model] = &[
+    ("gate::passed", || gate::passed(Some(2))),
+    ("gate::ended", || gate::ended(Some(2))),
+    ("gate::left", || gate::left(Some(2))),
     ("rings::closed", || rings::closed(Some(2))),
     ("waiting::room", || waiting::room(Some(2))),
     ("dozing::woken", || dozing::woken(1, Some(2))),

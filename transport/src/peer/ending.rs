@@ -53,7 +53,7 @@ impl PeerInner {
         }
         lock(&self.life).end(why.clone());
         receive.link = None;
-        *lock(&self.gate) = None;
+        self.gate.put(None);
         *lock(&self.link) = None;
         for ring in &self.send.rings {
             ring.close();
@@ -68,6 +68,7 @@ impl PeerInner {
         }
         // Either who commits finds the session over, or what it commits is found here: see `flush`.
         fence(Ordering::SeqCst);
+        self.gate.settle();
         self.collect_unacknowledged();
         lock(&self.routes).by_handle.clear();
         for (_, (_, resolving)) in routes.resolving {

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
+#[cfg(feature = "tokio")]
+use std::sync::atomic::fence;
 use std::sync::{Arc, MutexGuard};
 
 use super::PeerInner;
@@ -10,7 +12,7 @@ use crate::control::Control;
 use crate::frame::Kind;
 use crate::lane::Lane;
 use crate::link::{LinkError, Push};
-use crate::wait::{lock, try_lock};
+use crate::wait::lock;
 
 /// Why a session ends whose peer does not take control messages.
 pub(super) const OVERWHELMED: &str = "the peer does not take control messages";
@@ -35,7 +37,7 @@ impl PeerInner {
             Some(bell) => bell.ring(),
             None => self.push(),
         }
-        // Ordered after the commit by the fence in the bell, or by the exchange in `push`.
+        // Ordered after the commit by the fence in the bell, which pairs with the one in `end`, or by the gate.
         if self.ended.get().is_some() {
             self.collect_unacknowledged();
         }
@@ -50,61 +52,43 @@ impl PeerInner {
         if self.doorbell.get().is_none()
             && let Some(task) = self.node.task.get()
             && self.written.swap(true, Ordering::Relaxed)
-            && self.leave_to(task)
-            && self.ended.get().is_none()
+            && self.postponed.leave(|| task.postpone(self.clone()))
         {
-            return;
+            // Between the commit and the look; pairs with the one in `end`.
+            fence(Ordering::SeqCst);
+            if self.ended.get().is_none() {
+                return;
+            }
         }
         self.flush();
     }
 
-    /// Leaves the pushing to the task that drives the node. False when that has ended.
-    #[cfg(feature = "tokio")]
-    fn leave_to(self: &Arc<Self>, task: &crate::on_tokio::DrivingTask) -> bool {
-        self.dirty.store(true, Ordering::SeqCst);
-        // Already in the task's list: it takes the peer out, then looks whether there is something to push.
-        if self.postponed.swap(true, Ordering::SeqCst) || task.postpone(self.clone()) {
-            return true;
-        }
-        // Whoever found it set in the meantime is served by the push that follows.
-        self.postponed.store(false, Ordering::SeqCst);
-        false
-    }
-
-    /// Pushes what was left to the task that drives the node, if nobody else has.
+    /// Pushes what was left to the task that drives the node.
     pub(crate) fn push_postponed(&self) {
-        self.postponed.swap(false, Ordering::SeqCst);
-        if self.dirty.load(Ordering::SeqCst) {
+        if self.postponed.is_left() {
+            self.postponed.take_back();
             self.push();
         }
     }
 
     /// Pushes what was committed, unless another thread is pushing: then that thread takes it along.
     pub(crate) fn push(&self) {
-        self.dirty.swap(true, Ordering::SeqCst);
-        // Whoever finds the gate open looks at `dirty` again after it has closed it, so nothing stays behind.
-        while self.dirty.load(Ordering::SeqCst) {
-            let Some(mut gate) = try_lock(&self.gate) else {
-                return;
-            };
-            while self.dirty.swap(false, Ordering::SeqCst) {
-                let Some(sender) = gate.as_mut() else { continue };
-                match sender.push(&self.send) {
-                    Ok(Push::Done) => self.blocked.store(false, Ordering::Relaxed),
-                    Ok(Push::Blocked) => {
-                        if !self.blocked.swap(true, Ordering::Relaxed) {
-                            self.node.attend();
-                        }
-                    }
-                    Err(error) => {
-                        *gate = None;
-                        // While the gate is held no other link takes its place, and the failure is this one's.
-                        self.fail_link(error);
-                        return;
+        self.gate.pass(|sender| {
+            match sender.push(&self.send) {
+                Ok(Push::Done) => self.blocked.store(false, Ordering::Relaxed),
+                Ok(Push::Blocked) => {
+                    if !self.blocked.swap(true, Ordering::Relaxed) {
+                        self.node.attend();
                     }
                 }
+                Err(error) => {
+                    // Before another link's sender can stand here: the failure is this one's.
+                    self.fail_link(error);
+                    return false;
+                }
             }
-        }
+            true
+        });
     }
 
     pub(crate) fn fail_link(&self, error: LinkError) {

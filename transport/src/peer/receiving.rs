@@ -89,7 +89,7 @@ impl PeerInner {
                 return Turn::Moved;
             }
         };
-        if self.blocked.load(Ordering::Relaxed) || self.dirty.load(Ordering::Relaxed) {
+        if self.blocked.load(Ordering::Relaxed) || self.postponed.is_left() {
             self.push();
         }
         if self.is_backlogged() {
@@ -127,7 +127,7 @@ impl PeerInner {
         let Some(mut receive) = try_lock(&self.receive) else {
             return Sleep::Light;
         };
-        if self.failed.load(Ordering::Acquire) || self.dirty.load(Ordering::Acquire) {
+        if self.failed.load(Ordering::Acquire) {
             return Sleep::No;
         }
         let Receive { lanes, link, .. } = &mut *receive;

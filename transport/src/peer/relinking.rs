@@ -26,7 +26,7 @@ pub(crate) struct Suspension {
 impl PeerInner {
     /// Drops the link. The session waits for another, or ends where none can come.
     pub(super) fn lose_link(self: &Arc<Self>, receive: &mut Receive) {
-        *lock(&self.gate) = None;
+        self.gate.put(None);
         let had_link = receive.unlink();
         self.blocked.store(false, Ordering::Relaxed);
         self.failed.store(false, Ordering::Release);
@@ -71,7 +71,7 @@ impl PeerInner {
     pub(crate) fn suspend(self: &Arc<Self>) -> Suspension {
         let mut receive = self.receive_side();
         let receive = &mut *receive;
-        *lock(&self.gate) = None;
+        self.gate.put(None);
         self.failed.store(false, Ordering::Release);
         lock(&self.failure).take();
         *lock(&self.link) = None;
@@ -130,7 +130,7 @@ impl PeerInner {
         // From here on a failure is the new link's.
         self.failed.store(false, Ordering::Release);
         lock(&self.failure).take();
-        *lock(&self.gate) = Some(link.sender);
+        self.gate.put(Some(link.sender));
         *lock(&self.link) = Some(description.clone());
         drop(receive);
         self.node.events.tell(Event::Resumed {

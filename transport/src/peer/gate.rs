@@ -1,0 +1,86 @@
+//! The gate before a link's sender: one thread at a time pushes, nobody waits to, and nothing that was committed stays behind.
+
+use std::sync::{PoisonError, TryLockError};
+
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicU64, Ordering};
+
+/// Nobody pushes.
+const OPEN: u64 = 0;
+/// Somebody pushes what was committed before.
+const TAKEN: u64 = 1;
+/// Somebody pushes, and is to push once more: something was committed since.
+const MARKED: u64 = 2;
+
+/// Lets one thread at a time push, and has it push for those who find the gate taken.
+///
+/// No commit stays behind: who commits marks the gate; who has passed takes the mark, pushes, and leaves only if there is no
+/// other mark. The state is changed by read-modify-writes alone, so that they have one order and whoever takes a mark sees
+/// all that was committed before any of the marks up to it: either the mark is there when somebody wants to leave, or the
+/// gate was open and whoever marked it has passed.
+pub(crate) struct Gate<S> {
+    state: AtomicU64,
+    sender: Mutex<Option<S>>,
+}
+
+impl<S> Gate<S> {
+    pub(crate) fn new(sender: Option<S>) -> Gate<S> {
+        Gate {
+            state: AtomicU64::new(OPEN),
+            sender: Mutex::new(sender),
+        }
+    }
+
+    /// Puts another sender in the place of the one that there was, or none. Whoever puts one must push next: what was
+    /// committed meanwhile went nowhere.
+    pub(crate) fn put(&self, sender: Option<S>) {
+        *self.sender.lock().unwrap_or_else(PoisonError::into_inner) = sender;
+    }
+
+    /// Has everything pushed that this thread has committed: by `push`, or by the thread that is pushing. Where `push` says
+    /// that the sender has failed, which is false, the sender is dropped; no other takes its place before that.
+    #[inline]
+    pub(crate) fn pass(&self, mut push: impl FnMut(&mut S) -> bool) {
+        if self.state.swap(MARKED, Ordering::AcqRel) != OPEN {
+            return;
+        }
+        let inside = Inside(self);
+        loop {
+            self.state.swap(TAKEN, Ordering::Acquire);
+            // Locked only by who puts another sender there, and pushes afterwards.
+            let place = match self.sender.try_lock() {
+                Ok(place) => Some(place),
+                Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) => None,
+            };
+            if let Some(mut place) = place
+                && let Some(sender) = place.as_mut()
+                && !push(sender)
+            {
+                *place = None;
+            }
+            // The place is let go of by now: it can be left only together with the gate.
+            let left = self
+                .state
+                .compare_exchange_weak(TAKEN, OPEN, Ordering::Relaxed, Ordering::Relaxed);
+            if left.is_ok() {
+                std::mem::forget(inside);
+                return;
+            }
+        }
+    }
+
+    /// Orders this thread among those who pass: either they see what it has done before, or it sees what they have.
+    pub(crate) fn settle(&self) {
+        self.state.fetch_or(0, Ordering::AcqRel);
+    }
+}
+
+/// Opens the gate again should a push panic.
+struct Inside<'g, S>(&'g Gate<S>);
+
+impl<S> Drop for Inside<'_, S> {
+    fn drop(&mut self) {
+        self.0.state.swap(OPEN, Ordering::AcqRel);
+    }
+}
