@@ -16,6 +16,14 @@ use transport::{Node, Peer, Timing};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// For nodes that are driven by the test's own task: it may work for a while between two turns of the node.
+const PATIENT: Timing = Timing {
+    heartbeat: Duration::from_millis(500),
+    silence: PATIENCE,
+    resume_window: PATIENCE,
+    better_link: Duration::from_secs(1),
+};
+
 /// Anything that should happen happens in time.
 async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     timeout(PATIENCE, future)
@@ -37,8 +45,7 @@ impl Pair {
     }
 
     async fn with_window(over: Over, options: StreamOptions) -> Pair {
-        // Node a is driven by the test's own task, which works for longer than a session of `Over` waits.
-        let builder = |name| over.builder(name).timing(Timing::default());
+        let builder = |name| over.builder(name).timing(PATIENT);
         let b = builder("b").listen(&over.free_address()).start().unwrap();
         let a = builder("a").start_on_tokio().unwrap();
         let to_b = a.connect_async(&b.addresses()[0]).await.unwrap();
@@ -403,6 +410,7 @@ async fn echo_lines_as_the_other_process() {
     let over = Over::of(role.argument());
     let node = over
         .builder("other")
+        .timing(PATIENT)
         .listen(role.argument())
         .start_on_tokio()
         .unwrap();
@@ -422,7 +430,12 @@ async fn echo_lines_as_the_other_process() {
 async fn a_killed_peer_is_an_error_at_both_halves_in_time(over: Over) {
     let mut other = OtherProcess::start("echo_lines_as_the_other_process", &over.free_address());
     let address = other.told();
-    let node = over.builder("here").start_on_tokio().unwrap();
+    // The end of the process is not silence: its sockets are closed. After that the session waits no longer than it has to.
+    let timing = Timing {
+        resume_window: Duration::from_secs(3),
+        ..PATIENT
+    };
+    let node = over.builder("here").timing(timing).start_on_tokio().unwrap();
     let peer = node.connect_async(&address).await.unwrap();
     let stream = peer.open_stream("echo", StreamOptions::default()).await.unwrap();
     let (mut writer, reader) = stream.split();
