@@ -373,8 +373,8 @@ fn resolve(
 ) -> Result<Control, Refusal> {
     let mailbox = peer.node.find_mailbox(name).ok_or(Refusal::NoSuchMailbox)?;
     protocol::admit(mailbox.speaks.as_ref(), asked)?;
-    let port = match receive.handles.find(&mailbox) {
-        Some(port) => port.clone(),
+    let port = match mailbox.port_of(&peer.weak()) {
+        Some(port) => port,
         None => {
             peer.free_handles(&mut receive.handles);
             if receive.handles.are_used_up() {

@@ -288,7 +288,14 @@ impl MailboxShared {
         }
     }
 
-    /// The port of a session, made new when there is none. `None` when the mailbox is closed.
+    /// The port that a session has. `None` when it has none, or the mailbox is closed.
+    pub(crate) fn port_of(&self, peer: &Weak<PeerInner>) -> Option<Arc<Port>> {
+        let queue = lock(&self.queue);
+        let mut ports = queue.ports.iter().filter(|_| !queue.closed);
+        ports.find(|port| port.peer.ptr_eq(peer)).cloned()
+    }
+
+    /// A new port for a session. `None` when the mailbox is closed.
     pub(crate) fn port(self: &Arc<Self>, peer: &Weak<PeerInner>, handle: u32) -> Option<Arc<Port>> {
         let mut queue = lock(&self.queue);
         if queue.closed {

@@ -9,7 +9,7 @@ use crate::breakage::{Breakage, is_broken};
 use crate::control::Control;
 use crate::dispatch::MAX_PORTS;
 use crate::lane::Lane;
-use crate::mailbox::{MailboxShared, Port};
+use crate::mailbox::Port;
 use crate::ring::Position;
 
 /// The mailboxes that a peer may send to, by handle.
@@ -42,12 +42,6 @@ impl Handles {
     #[inline]
     pub(crate) fn get(&self, handle: u16) -> Option<&Arc<Port>> {
         self.ports.get(usize::from(handle))?.as_ref()
-    }
-
-    /// The port that the peer has for a mailbox.
-    pub(crate) fn find(&self, mailbox: &Arc<MailboxShared>) -> Option<&Arc<Port>> {
-        let all = self.ports.iter().flatten();
-        all.into_iter().find(|port| Arc::ptr_eq(&port.mailbox, mailbox))
     }
 
     /// Whether there is no handle left.
