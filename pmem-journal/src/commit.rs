@@ -13,17 +13,21 @@ use std::task::{Poll, Waker};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::batch::Taken;
 use crate::error::Result;
 use crate::event::{Appended, Event, Expected};
 use crate::gate::Gate;
-use crate::journal::{Journal, Segment, State, Taken};
+use crate::journal::{Journal, Segment, State};
+use crate::queue::{self, Commits, Queue, Turn};
+use crate::sync::Patience;
+
+/// A sync that takes longer is slept through.
+const LONGEST_WATCH: Duration = Duration::from_micros(200);
 
 /// The group that is gathering, and what the last ones were like.
 #[derive(Default)]
 pub(crate) struct Group {
-    syncing: bool,
-    /// Syncs that have ended.
-    ended: u64,
+    queue: Queue,
     appends: u32,
     expected: u32,
     last_sync: Duration,
@@ -108,14 +112,13 @@ impl Drop for Helper {
 impl Group {
     /// Whether a job is under way.
     pub(crate) fn is_syncing(&self) -> bool {
-        self.syncing
+        self.queue.is_syncing()
     }
 }
 
 impl State {
     /// Takes what is pending; nobody else may until it is settled.
     fn take_job(&mut self) -> Job {
-        self.group.syncing = true;
         let idle = std::mem::take(&mut self.group.idle);
         self.group.expected = std::mem::take(&mut self.group.appends);
         Job {
@@ -126,12 +129,11 @@ impl State {
         }
     }
 
-    /// Notes what became of a job; a failure reaches everybody through the poison.
-    fn settle(&mut self, job: Job, written: io::Result<()>) {
+    /// Notes what became of a job, and answers how many have ended; a failure reaches everybody through the poison.
+    fn settle(&mut self, job: Job, written: io::Result<()>) -> u64 {
         self.group.idle = job.bytes;
         self.group.idle.clear();
-        self.group.syncing = false;
-        self.group.ended += 1;
+        let ended = self.group.queue.end();
         let _ = match written {
             Ok(()) => self.committed(job.log_end, job.next_position),
             Err(e) => Err(self.poison(&format!("a write or sync failed: {e}"))),
@@ -139,6 +141,7 @@ impl State {
         if let Some(helper) = &self.group.helper {
             helper.shared.wake();
         }
+        ended
     }
 
     /// Lets the helper end, and settles what it did.
@@ -170,56 +173,29 @@ impl State {
     }
 }
 
-impl Journal {
-    /// Waits until the log is durable up to `end`, syncing if nobody else does.
-    pub(crate) fn commit_together<'a>(&'a self, mut state: MutexGuard<'a, State>, end: u64) -> Result<()> {
-        state.group.appends += 1;
-        loop {
-            state.settle_helper();
-            if state.durable >= end {
-                return Ok(());
-            }
-            state.refuse_if_poisoned()?;
-            if state.group.syncing {
-                let ended = state.group.ended;
-                drop(state);
-                if self.gate.wait(ended) >= end {
-                    return Ok(());
-                }
-                state = self.lock();
-            } else {
-                state = self.lead(state);
-            }
-        }
+impl Commits for Journal {
+    type Held<'a> = MutexGuard<'a, State>;
+    type Error = crate::Error;
+
+    fn hold(&self) -> MutexGuard<'_, State> {
+        self.lock()
     }
 
-    /// As [`Journal::commit_together`], for somebody who has appended nothing and goes on under the lock.
-    pub(crate) fn commit_until<'a>(
-        &'a self,
-        mut state: MutexGuard<'a, State>,
-        end: u64,
-    ) -> Result<MutexGuard<'a, State>> {
-        loop {
-            state.settle_helper();
-            if state.durable >= end {
-                return Ok(state);
-            }
+    fn turn(&self, state: &mut MutexGuard<'_, State>, end: u64) -> Result<Turn> {
+        state.settle_helper();
+        if state.durable < end {
             state.refuse_if_poisoned()?;
-            if state.group.syncing {
-                let ended = state.group.ended;
-                drop(state);
-                self.gate.wait(ended);
-                state = self.lock();
-            } else {
-                state = self.lead(state);
-            }
         }
+        let durable = state.durable;
+        Ok(state.group.queue.turn(durable, end))
     }
 
-    /// Gathers, writes, syncs and wakes.
-    fn lead<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-        state.group.syncing = true;
-        state = self.gather(state);
+    fn patience(&self, state: &MutexGuard<'_, State>) -> Patience {
+        Patience::new(2 * state.group.last_sync.min(LONGEST_WATCH))
+    }
+
+    fn sync(&self, state: MutexGuard<'_, State>) -> (u64, u64) {
+        let mut state = self.gather(state);
         let job = state.take_job();
         drop(state);
 
@@ -229,9 +205,30 @@ impl Journal {
 
         let mut state = self.lock();
         state.group.last_sync = took;
-        state.settle(job, written);
-        self.gate.open(state.group.ended, state.durable);
-        state
+        let ended = state.settle(job, written);
+        (ended, state.durable)
+    }
+
+    fn gate(&self) -> &Gate {
+        &self.gate
+    }
+}
+
+impl Journal {
+    /// Waits until the log is durable up to `end`, syncing if nobody else does.
+    pub(crate) fn commit_together<'a>(&'a self, mut state: MutexGuard<'a, State>, end: u64) -> Result<()> {
+        state.group.appends += 1;
+        queue::commit(self, state, end)
+    }
+
+    /// As [`Journal::commit_together`], for somebody who has appended nothing and goes on under the lock.
+    pub(crate) fn commit_until<'a>(
+        &'a self,
+        state: MutexGuard<'a, State>,
+        end: u64,
+    ) -> Result<MutexGuard<'a, State>> {
+        queue::commit(self, state, end)?;
+        Ok(self.lock())
     }
 
     fn gather<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
@@ -293,7 +290,7 @@ impl Journal {
                 Helper::start(&self.gate).map_err(crate::Error::io("start a thread for", self.dir()))?;
             state.group.helper = Some(helper);
         }
-        let job = (!state.group.syncing).then(|| (state.take_job(), state.group.ended + 1));
+        let job = (!state.group.is_syncing()).then(|| (state.take_job(), state.group.queue.begin()));
         let Some(helper) = &state.group.helper else {
             return Ok(());
         };

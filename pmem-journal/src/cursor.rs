@@ -188,7 +188,7 @@ mod tests {
         let new = Disk::new(kind, omit);
         for crash in 0..=life(&new, 1, u64::MAX).0.ops() {
             let (dead, acknowledged, sent) = life(&new, 1, crash);
-            for disk in dead.power_loss(64, crash + 1).into_iter().chain([dead]) {
+            for disk in dead.power_loss(64, crash + 1).chain([dead.clone()]) {
                 let found = seen(&disk)?;
                 let at_least = acknowledged.unwrap_or(0);
                 if !(at_least..=sent).contains(&found) {

@@ -4,14 +4,11 @@
 //! then segments from the newest back, each durably, so that after a crash anywhere the journal is a valid one, longer than
 //! wanted: cutting again completes it.
 
-use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::format::{FLAG_BATCH_END, JournalId};
-use crate::medium::file::FileMedium;
-use crate::medium::{Medium, MediumFile, read_full};
+use crate::medium::{Access, Medium, MediumFile, read_full};
 use crate::publish;
 use crate::scan::{Checks, Scanner, Step};
 use crate::segment::{self, DATA, Header};
@@ -72,10 +69,10 @@ impl Cut {
 }
 
 /// Snapshots of events at `position` and after, and those that cannot be read.
-pub(crate) fn snapshots_from(medium: &FileMedium, journal: &JournalId, position: u64) -> Result<Vec<String>> {
+pub(crate) fn snapshots_from(medium: &dyn Medium, journal: &JournalId, position: u64) -> Result<Vec<String>> {
     let mut from = Vec::new();
     for (name, entity) in snapshot::files(medium).map_err(Error::io("list", snapshot::DIRECTORY))? {
-        let file = medium.open(&name, crate::medium::Access::Read);
+        let file = medium.open(&name, Access::Read);
         let file = file.map_err(Error::io("open", &name))?;
         let read = snapshot_format::read(&*file, journal, entity, SnapshotChecks::ALL);
         if read.is_ok_and(|snapshot| snapshot.position >= position) {
@@ -85,53 +82,94 @@ pub(crate) fn snapshots_from(medium: &FileMedium, journal: &JournalId, position:
     Ok(from)
 }
 
-/// A new directory for what is set aside.
-pub(crate) fn make_aside(dir: &Path) -> Result<PathBuf> {
+/// A directory for what is set aside: a new one, or one that a crash left empty.
+pub(crate) fn make_aside(medium: &dyn Medium) -> Result<String> {
     for n in 0u32.. {
-        let aside = dir.join(format!("set-aside-{n}"));
-        match fs::create_dir(&aside) {
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(e) => return Err(Error::io("create", aside)(e)),
-            Ok(()) => return Ok(aside),
+        let aside = format!("set-aside-{n}");
+        match medium.directory(&aside).list() {
+            Ok(names) if !names.is_empty() => {}
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(Error::io("list", aside)(e)),
+            _ => {
+                medium
+                    .make_directory(&aside)
+                    .map_err(Error::io("create", &aside))?;
+                return Ok(aside);
+            }
         }
     }
     unreachable!("four thousand million directories")
 }
 
-/// Moves a file of the journal there.
-pub(crate) fn set_aside(dir: &Path, aside: &Path, name: &str) -> Result<()> {
-    let file = Path::new(name).file_name().unwrap_or_default();
-    match fs::rename(dir.join(name), aside.join(file)) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("set aside", name)(e)),
-        _ => Ok(()),
+/// Makes durable what an interrupted cut or repair left, so that what the next one finds stays as it is found.
+pub(crate) fn settle(medium: &dyn Medium) -> Result<()> {
+    sync_dir(medium, "")?;
+    match medium.directory(snapshot::DIRECTORY).sync_dir() {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => {
+            return Err(Error::io("sync the directory", snapshot::DIRECTORY)(e));
+        }
+        _ => {}
     }
+    for n in 0u32.. {
+        let aside = format!("set-aside-{n}");
+        if medium
+            .directory(&aside)
+            .list()
+            .map_or(true, |names| names.is_empty())
+        {
+            break;
+        }
+        sync_dir(medium, &aside)?;
+    }
+    let names = medium
+        .list()
+        .map_err(Error::io("list", "the journal's directory"))?;
+    for name in names.iter().filter(|name| segment::index_of(name).is_some()) {
+        // What cannot be opened is for verifying to say.
+        if let Ok(file) = medium.open(name, Access::Read) {
+            file.sync().map_err(Error::io("sync", name))?;
+        }
+    }
+    Ok(())
+}
+
+/// Moves a file of the journal there, if it is there at all; durable when it returns.
+pub(crate) fn set_aside(medium: &dyn Medium, aside: &str, name: &str) -> Result<()> {
+    let (directory, file) = name.rsplit_once('/').unwrap_or(("", name));
+    match medium.rename(name, &format!("{aside}/{file}")) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(Error::io("set aside", name))?,
+    }
+    // It has its new name before it loses the old one.
+    sync_dir(medium, aside)?;
+    sync_dir(medium, directory)
+}
+
+fn sync_dir(medium: &dyn Medium, directory: &str) -> Result<()> {
+    match directory {
+        "" => medium.sync_dir(),
+        directory => medium.directory(directory).sync_dir(),
+    }
+    .map_err(Error::io("sync the directory", directory))
 }
 
 /// Makes the journal end at the cut. `later` are the segments after it, in rising order.
-pub(crate) fn apply(dir: &Path, aside: &Path, cut: &Cut, later: &[u64]) -> Result<()> {
-    let medium = FileMedium::new(dir);
-    for name in snapshots_from(&medium, &cut.header.journal, cut.position)? {
-        set_aside(dir, aside, &name)?;
-        let directory = medium.directory(snapshot::DIRECTORY);
-        directory
-            .sync_dir()
-            .map_err(Error::io("sync", snapshot::DIRECTORY))?;
+pub(crate) fn apply(medium: &dyn Medium, aside: &str, cut: &Cut, later: &[u64]) -> Result<()> {
+    for name in snapshots_from(medium, &cut.header.journal, cut.position)? {
+        set_aside(medium, aside, &name)?;
     }
     // What was published is more than will be true.
-    publish::reset(dir).map_err(Error::io("write `published` in", dir))?;
-    let sync = || medium.sync_dir().map_err(Error::io("sync", dir));
+    publish::reset(medium).map_err(Error::io("write", publish::NAME))?;
     for index in later.iter().rev() {
-        set_aside(dir, aside, &segment::name(*index))?;
-        set_aside(dir, aside, &segment_index::name(*index))?;
-        sync()?;
+        // Derived, and not to outlive the segment.
+        set_aside(medium, aside, &segment_index::name(*index))?;
+        set_aside(medium, aside, &segment::name(*index))?;
     }
     let index = cut.header.index;
     let name = segment::name(index);
     let mut bytes = vec![0; cut.header.size as usize];
-    let old = dir.join(&name);
     if cut.offset > DATA {
         let file = medium
-            .open(&name, crate::medium::Access::Read)
+            .open(&name, Access::Read)
             .map_err(Error::io("open", &name))?;
         let records = &mut bytes[DATA as usize..cut.offset as usize];
         read_full(&*file, DATA, records).map_err(Error::io("read", &name))?;
@@ -139,15 +177,16 @@ pub(crate) fn apply(dir: &Path, aside: &Path, cut: &Cut, later: &[u64]) -> Resul
     let head = cut.header.encode();
     bytes[..head.len()].copy_from_slice(&head);
     // What is set aside already is older than what an earlier cut left of it.
-    match fs::hard_link(&old, aside.join(&name)) {
+    match medium.hard_link(&name, &format!("{aside}/{name}")) {
         Err(e) if !matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists) => {
             return Err(Error::io("set aside", name)(e));
         }
         _ => {}
     }
+    sync_dir(medium, aside)?;
     medium
         .store(&name, &bytes)
         .map_err(Error::writing(&name, bytes.len() as u64))?;
-    set_aside(dir, aside, &segment_index::name(index))?;
-    sync()
+    sync_dir(medium, "")?;
+    set_aside(medium, aside, &segment_index::name(index))
 }

@@ -3,6 +3,7 @@
 //! Derived data, all of it: of the segment being written it is learned from the records at every open, of sealed
 //! segments it stands in their indexes.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, Hasher};
 use std::ops::Range;
@@ -137,6 +138,11 @@ impl Learner for Learned {
 /// the sealed ones that were asked (`indexes.rs`).
 pub(crate) struct Index {
     active: Learned,
+    past: Past,
+}
+
+/// What the segments before the one being written know.
+struct Past {
     /// Sealed, and not yet known to have an index: the newest segments but the active one, oldest first.
     recent: VecDeque<(u64, Learned)>,
     /// Sealed, with an index.
@@ -145,33 +151,10 @@ pub(crate) struct Index {
     floor: Option<Floor>,
 }
 
-impl Index {
-    /// Of a journal whose sealed segments are `sealed`, and whose active one was read.
-    pub(crate) fn new(
-        active: Learned,
-        sealed: Range<u64>,
-        indexes: Arc<Indexes>,
-        floor: Option<Floor>,
-    ) -> Index {
-        Index {
-            active,
-            recent: VecDeque::new(),
-            sealed,
-            indexes,
-            floor,
-        }
-    }
-
-    /// The entity's last sequence; 0 if it never had an event.
-    pub(crate) fn sequence(&self, entity: u128) -> Result<u64> {
-        match self.active.entities.get(&entity) {
-            Some(sequence) => Ok(*sequence),
-            None => self.sequence_before(entity),
-        }
-    }
-
+impl Past {
+    /// The entity's last sequence; 0 if it had no event.
     #[cold]
-    fn sequence_before(&self, entity: u128) -> Result<u64> {
+    fn sequence(&self, entity: u128) -> Result<u64> {
         for (_, learned) in self.recent.iter().rev() {
             if let Some(sequence) = learned.entities.get(&entity) {
                 return Ok(*sequence);
@@ -187,22 +170,53 @@ impl Index {
         }
         self.floor.as_ref().map_or(Ok(0), |floor| floor.sequence(entity))
     }
+}
+
+impl Index {
+    /// Of a journal whose sealed segments are `sealed`, and whose active one was read.
+    pub(crate) fn new(
+        active: Learned,
+        sealed: Range<u64>,
+        indexes: Arc<Indexes>,
+        floor: Option<Floor>,
+    ) -> Index {
+        Index {
+            active,
+            past: Past {
+                recent: VecDeque::new(),
+                sealed,
+                indexes,
+                floor,
+            },
+        }
+    }
+
+    /// The entity's last sequence; 0 if it never had an event.
+    pub(crate) fn sequence(&self, entity: u128) -> Result<u64> {
+        match self.active.entities.get(&entity) {
+            Some(sequence) => Ok(*sequence),
+            None => self.past.sequence(entity),
+        }
+    }
 
     /// The batch that the entity and key were appended in.
     pub(crate) fn span(&self, entity: u128, key: u128) -> Result<Option<Span>> {
-        let learned = self.recent.iter().map(|(_, learned)| learned).rev();
+        let learned = self.past.recent.iter().map(|(_, learned)| learned).rev();
         for learned in std::iter::once(&self.active).chain(learned) {
             if let Some(span) = learned.keys.get(&(entity, key)) {
                 return Ok(Some(*span));
             }
         }
         let hash = filter::hash_key(entity, key);
-        for segment in self.sealed.clone().rev() {
-            if !self.indexes.may_hold(segment, hash)? {
+        for segment in self.past.sealed.clone().rev() {
+            if !self.past.indexes.may_hold(segment, hash)? {
                 continue;
             }
-            let places = self.indexes.look(segment, |at| at.index.of_key(entity, key))?;
-            let at = self.indexes.get(segment)?;
+            let places = self
+                .past
+                .indexes
+                .look(segment, |at| at.index.of_key(entity, key))?;
+            let at = self.past.indexes.get(segment)?;
             for (batch, event) in places {
                 if let Some(span) = at.segment.span(batch, event, entity, key)? {
                     return Ok(Some(span));
@@ -215,20 +229,15 @@ impl Index {
     /// The entity's last sequence, to be counted up.
     #[inline]
     pub(crate) fn loaded(&mut self, entity: u128) -> Result<&mut u64> {
-        // Looked up twice only where it is not there.
-        if !self.active.entities.contains_key(&entity) {
-            self.load(entity)?;
+        match self.active.entities.entry(entity) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(unknown) => Ok(unknown.insert(self.past.sequence(entity)?)),
         }
-        Ok(self.sequence_mut(entity))
     }
 
     /// Makes sure that the entity's sequence is in memory, so that taking the next cannot fail.
     pub(crate) fn load(&mut self, entity: u128) -> Result<()> {
-        if !self.active.entities.contains_key(&entity) {
-            let sequence = self.sequence_before(entity)?;
-            self.active.entities.insert(entity, sequence);
-        }
-        Ok(())
+        self.loaded(entity).map(drop)
     }
 
     /// The loaded entity's last sequence, to be counted up.
@@ -242,36 +251,38 @@ impl Index {
 
     /// The active segment `index` is sealed, and another is begun. Answers which segments still have no index.
     pub(crate) fn seal(&mut self, index: u64) {
-        self.recent.push_back((index, std::mem::take(&mut self.active)));
+        self.past
+            .recent
+            .push_back((index, std::mem::take(&mut self.active)));
     }
 
     /// Segment `index` has its index now: what was kept of it in memory goes.
     pub(crate) fn indexed(&mut self, index: u64) {
-        while let Some((oldest, _)) = self.recent.front()
+        while let Some((oldest, _)) = self.past.recent.front()
             && *oldest <= index
         {
-            self.sealed.end = oldest + 1;
-            self.recent.pop_front();
+            self.past.sealed.end = oldest + 1;
+            self.past.recent.pop_front();
         }
     }
 
     /// Segments sealed and kept in memory until they have an index.
     pub(crate) fn waiting(&self) -> impl Iterator<Item = u64> {
-        self.recent.iter().map(|(index, _)| *index)
+        self.past.recent.iter().map(|(index, _)| *index)
     }
 
     pub(crate) fn indexes(&self) -> &Arc<Indexes> {
-        &self.indexes
+        &self.past.indexes
     }
 
     /// Segments below `first` were dropped, and the floor speaks for them.
     pub(crate) fn dropped(&mut self, first: u64, floor: Floor) {
-        for segment in self.sealed.start..first {
-            self.indexes.forget(segment);
+        for segment in self.past.sealed.start..first {
+            self.past.indexes.forget(segment);
         }
-        self.sealed.start = first;
-        self.sealed.end = self.sealed.end.max(first);
-        self.recent.retain(|(index, _)| *index >= first);
-        self.floor = Some(floor);
+        self.past.sealed.start = first;
+        self.past.sealed.end = self.past.sealed.end.max(first);
+        self.past.recent.retain(|(index, _)| *index >= first);
+        self.past.floor = Some(floor);
     }
 }

@@ -25,6 +25,7 @@
 //! What is promised, exactly, is in `docs/DURABILITY.md`; what is in the files, byte by byte, in `docs/FORMAT.md`.
 
 mod backup;
+mod batch;
 #[allow(unsafe_code)]
 mod checksum;
 #[allow(unsafe_code)]
@@ -53,17 +54,22 @@ mod journal;
 mod listing;
 mod lock;
 mod medium;
+#[cfg(test)]
+mod mend_crash_tests;
 mod mode;
+mod opening;
 mod options;
 mod projection;
 mod publish;
 mod published;
+mod queue;
 mod reader;
 mod recover;
 mod repair;
 mod replay;
 mod reserve;
 mod retention;
+mod rotation;
 mod scan;
 mod sealed;
 mod segment;

@@ -9,6 +9,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use crate::medium::pmem::SharedWord;
+use crate::medium::{Access, Medium};
 
 pub(crate) const NAME: &str = "published";
 
@@ -63,14 +64,14 @@ pub(crate) fn written(dir: &Path) -> Option<std::time::SystemTime> {
         .ok()
 }
 
-/// Says nothing any more, durably: for when the journal was cut.
-pub(crate) fn reset(dir: &Path) -> io::Result<()> {
-    let file = match File::options().write(true).open(dir.join(NAME)) {
+/// Says nothing any more, durably: for when the journal is about to be cut.
+pub(crate) fn reset(medium: &dyn Medium) -> io::Result<()> {
+    let file = match medium.open(NAME, Access::Write) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         other => other?,
     };
-    file.write_all_at(&[0; 8], 0)?;
-    file.sync_all()
+    file.write_at(0, &[0; 8])?;
+    file.sync()
 }
 
 /// The published position; 0 if there is none.

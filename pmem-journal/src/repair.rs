@@ -77,18 +77,30 @@ pub fn repair(dir: impl AsRef<Path>, apply: bool) -> Result<Repaired> {
         return Err(Error::NotAJournal { dir: dir.to_owned() });
     }
     let _lock = WriterLock::take(dir)?;
-    let medium = FileMedium::new(dir);
-    let mut out = Repaired::default();
-    let aside = |out: &mut Repaired| -> Result<PathBuf> {
-        match &out.set_aside {
-            Some(aside) => Ok(aside.clone()),
-            None => Ok(out.set_aside.insert(cut::make_aside(dir)?).clone()),
+    let (repairs, aside) = repair_on(&FileMedium::new(dir), apply)?;
+    Ok(Repaired {
+        repairs,
+        set_aside: aside.map(|aside| dir.join(aside)),
+    })
+}
+
+/// The whole of repairing, on any medium that nobody else writes. With it, the directory in it where everything was put.
+pub(crate) fn repair_on(medium: &dyn Medium, apply: bool) -> Result<(Vec<Repair>, Option<String>)> {
+    if apply {
+        cut::settle(medium)?;
+    }
+    let mut repairs = Vec::new();
+    let mut put = None;
+    let mut aside = || -> Result<String> {
+        match &put {
+            Some(aside) => Ok(String::clone(aside)),
+            None => Ok(put.insert(cut::make_aside(medium)?).clone()),
         }
     };
     // Where the last cut was: damage that cutting does not take away is the error it was.
     let mut last_cut = None;
     // Each footer written again may show the next damage.
-    while let Err(e) = verify(&medium, Checks::ALL, &|_| {}) {
+    while let Err(e) = verify(medium, Checks::ALL, &|_| {}) {
         let Error::Corruption {
             segment,
             offset,
@@ -104,9 +116,9 @@ pub fn repair(dir: impl AsRef<Path>, apply: bool) -> Result<Repaired> {
                 cause,
             });
         };
-        let segments = segments_there(&medium)?;
-        if let Some(footer) = lost_footer(&medium, index)? {
-            out.repairs.push(Repair::Footer {
+        let segments = segments_there(medium)?;
+        if let Some(footer) = lost_footer(medium, index)? {
+            repairs.push(Repair::Footer {
                 segment: segment.clone(),
             });
             if !apply {
@@ -122,7 +134,7 @@ pub fn repair(dir: impl AsRef<Path>, apply: bool) -> Result<Repaired> {
                 .map_err(Error::io("write", &segment))?;
             continue;
         }
-        let cut = cut_before(&medium, index, offset, &segment, &cause)?;
+        let cut = cut_before(medium, index, offset, &segment, &cause)?;
         if last_cut.replace((index, cut.offset)) == Some((index, cut.offset)) {
             return Err(Error::Corruption {
                 segment,
@@ -132,11 +144,11 @@ pub fn repair(dir: impl AsRef<Path>, apply: bool) -> Result<Repaired> {
         }
         let later: Vec<u64> = segments.into_iter().filter(|other| *other > index).collect();
         let lost_to = later.iter().rev().find_map(|index| {
-            let first = open_segment(&medium, *index).ok()?.2.first_position;
-            let sealed = Sealed::open(&medium, *index).ok().flatten();
+            let first = open_segment(medium, *index).ok()?.2.first_position;
+            let sealed = Sealed::open(medium, *index).ok().flatten();
             Some(sealed.map_or(first, |sealed| sealed.footer.next_position))
         });
-        out.repairs.push(Repair::Cut {
+        repairs.push(Repair::Cut {
             segment,
             offset,
             cause,
@@ -146,32 +158,32 @@ pub fn repair(dir: impl AsRef<Path>, apply: bool) -> Result<Repaired> {
         if !apply {
             break;
         }
-        let aside = aside(&mut out)?;
-        cut::apply(dir, &aside, &cut, &later)?;
+        let aside = aside()?;
+        cut::apply(medium, &aside, &cut, &later)?;
     }
-    let journal = last_header(&medium)?.journal;
-    for (file, entity) in snapshot::files(&medium).map_err(Error::io("list", snapshot::DIRECTORY))? {
+    let journal = last_header(medium)?.journal;
+    for (file, entity) in snapshot::files(medium).map_err(Error::io("list", snapshot::DIRECTORY))? {
         let open = medium
             .open(&file, Access::Read)
             .map_err(Error::io("open", &file))?;
         if let Err(cause) = snapshot_format::read(&*open, &journal, entity, SnapshotChecks::ALL) {
             if apply {
-                let aside = aside(&mut out)?;
-                cut::set_aside(dir, &aside, &file)?;
+                let aside = aside()?;
+                cut::set_aside(medium, &aside, &file)?;
             }
-            out.repairs.push(Repair::Snapshot { file, cause });
+            repairs.push(Repair::Snapshot { file, cause });
         }
     }
-    for name in cursor::names(&medium).map_err(Error::io("list", cursor::DIRECTORY))? {
-        if let Err(Error::BadCursor { name, cause }) = cursor::load(&medium, &journal, &name) {
-            out.repairs.push(Repair::Cursor { name, cause });
+    for name in cursor::names(medium).map_err(Error::io("list", cursor::DIRECTORY))? {
+        if let Err(Error::BadCursor { name, cause }) = cursor::load(medium, &journal, &name) {
+            repairs.push(Repair::Cursor { name, cause });
         }
     }
-    Ok(out)
+    Ok((repairs, put))
 }
 
 /// Numbers of all segments that have a file, gaps or not.
-fn segments_there(medium: &FileMedium) -> Result<Vec<u64>> {
+fn segments_there(medium: &dyn Medium) -> Result<Vec<u64>> {
     let names = medium
         .list()
         .map_err(Error::io("list", "the journal's directory"))?;
@@ -180,7 +192,7 @@ fn segments_there(medium: &FileMedium) -> Result<Vec<u64>> {
     Ok(segments)
 }
 
-fn last_header(medium: &FileMedium) -> Result<Header> {
+fn last_header(medium: &dyn Medium) -> Result<Header> {
     let good = |index: &u64| open_segment(medium, *index).ok().map(|(_, _, header)| header);
     segments_there(medium)?
         .iter()
@@ -195,7 +207,7 @@ fn last_header(medium: &FileMedium) -> Result<Header> {
 
 /// The footer that the segment must have had, if its own is damaged and all its records are good: the next segment's
 /// header says where they end.
-fn lost_footer(medium: &FileMedium, index: u64) -> Result<Option<Footer>> {
+fn lost_footer(medium: &dyn Medium, index: u64) -> Result<Option<Footer>> {
     let Ok((name, file, header)) = open_segment(medium, index) else {
         return Ok(None);
     };
@@ -230,7 +242,7 @@ fn lost_footer(medium: &FileMedium, index: u64) -> Result<Option<Footer>> {
 }
 
 /// Where the journal can end so that the damage is not in it.
-fn cut_before(medium: &FileMedium, index: u64, offset: u64, name: &str, cause: &str) -> Result<Cut> {
+fn cut_before(medium: &dyn Medium, index: u64, offset: u64, name: &str, cause: &str) -> Result<Cut> {
     let before = index.checked_sub(1).map(|before| Sealed::open(medium, before));
     let expected = match before {
         Some(Ok(Some(before))) => Some(Header {

@@ -98,7 +98,7 @@ fn run(suite: Suite) -> Result<u64, String> {
         let mut model = Model::default();
         life(suite, &medium, &mut model);
         let dead = medium.disk();
-        for disk in dead.power_loss(suite.images, crash + 1).into_iter().chain([dead]) {
+        for disk in dead.power_loss(suite.images, crash + 1).chain([dead.clone()]) {
             images += 1;
             let seen = check(suite, &disk, &model).map_err(|e| format!("crash {crash}: {e}"))?;
             images += second_life(suite, &disk, seen, &model, crash)

@@ -7,6 +7,7 @@ use crate::cut::{self, Cut};
 use crate::error::{Error, Result};
 use crate::listing::Listing;
 use crate::lock::WriterLock;
+use crate::medium::Medium;
 use crate::medium::file::FileMedium;
 use crate::reader::Reader;
 use crate::recover::open_segment;
@@ -42,8 +43,21 @@ pub fn truncate(dir: impl AsRef<Path>, position: u64, apply: bool) -> Result<Tru
         return Err(Error::NotAJournal { dir: dir.to_owned() });
     }
     let _lock = WriterLock::take(dir)?;
-    let medium = FileMedium::new(dir);
-    let report = verify(&medium, Checks::ALL, &|_| {})?.report;
+    let (mut out, aside) = truncate_on(&FileMedium::new(dir), position, apply)?;
+    out.set_aside = aside.map(|aside| dir.join(aside));
+    Ok(out)
+}
+
+/// The whole of truncating, on any medium that nobody else writes. With it, the directory in it where everything was put.
+pub(crate) fn truncate_on(
+    medium: &dyn Medium,
+    position: u64,
+    apply: bool,
+) -> Result<(Truncated, Option<String>)> {
+    if apply {
+        cut::settle(medium)?;
+    }
+    let report = verify(medium, Checks::ALL, &|_| {})?.report;
     if position < report.first_position {
         return Err(Error::BelowFirst {
             asked: position,
@@ -59,19 +73,22 @@ pub fn truncate(dir: impl AsRef<Path>, position: u64, apply: bool) -> Result<Tru
         set_aside: None,
     };
     if position >= report.next_position {
-        return Ok(out);
+        return Ok((out, None));
     }
-    let segments = Listing::read(&medium)?.segments;
+    let segments = Listing::read(medium)?.segments;
     let mut found = None;
     for (nth, index) in segments.iter().enumerate() {
-        let (name, file, header) = open_segment(&medium, *index)?;
+        let (name, file, header) = open_segment(medium, *index)?;
         if header.first_position > position {
             break;
         }
         found = Some((nth, name, file, header));
     }
     let Some((nth, name, file, header)) = found else {
-        return Err(Error::NotAJournal { dir: dir.to_owned() });
+        return Err(Error::BelowFirst {
+            asked: position,
+            first: report.first_position,
+        });
     };
     let cut = if header.first_position == position {
         Cut::at_the_start(header)
@@ -86,16 +103,16 @@ pub fn truncate(dir: impl AsRef<Path>, position: u64, apply: bool) -> Result<Tru
     let later = &segments[nth + 1..];
     out.position = cut.position;
     out.segments = later.len() as u64;
-    out.snapshots = cut::snapshots_from(&medium, &header.journal, cut.position)?;
-    for name in cursor::names(&medium).map_err(Error::io("list", cursor::DIRECTORY))? {
-        if cursor::load(&medium, &header.journal, &name).is_ok_and(|cursor| cursor.position > cut.position) {
+    out.snapshots = cut::snapshots_from(medium, &header.journal, cut.position)?;
+    for name in cursor::names(medium).map_err(Error::io("list", cursor::DIRECTORY))? {
+        if cursor::load(medium, &header.journal, &name).is_ok_and(|cursor| cursor.position > cut.position) {
             out.projections.push(name);
         }
     }
-    if apply {
-        let aside = cut::make_aside(dir)?;
-        cut::apply(dir, &aside, &cut, later)?;
-        out.set_aside = Some(aside);
+    if !apply {
+        return Ok((out, None));
     }
-    Ok(out)
+    let aside = cut::make_aside(medium)?;
+    cut::apply(medium, &aside, &cut, later)?;
+    Ok((out, Some(aside)))
 }

@@ -121,10 +121,10 @@ fn second_life(suite: Suite, guards: Guards, medium: &SimMedium, model: &mut Mod
 }
 
 /// Sequences and payloads, by entity.
-type Kept = BTreeMap<u128, Vec<(u64, Vec<u8>)>>;
+pub(crate) type Kept = BTreeMap<u128, Vec<(u64, Vec<u8>)>>;
 
 /// All events kept.
-fn kept(journal: &Journal, medium: &SimMedium) -> crate::Result<Kept> {
+pub(crate) fn kept(journal: &Journal, medium: &SimMedium) -> crate::Result<Kept> {
     let (active, offset) = {
         let state = journal.lock();
         (
@@ -232,7 +232,7 @@ fn run(suite: Suite, guards: Guards) -> Result<u64, String> {
         let _ = first_life(suite, guards, &medium, &mut model);
         let dead = medium.disk();
         let left = dead.power_loss(suite.images, crash + 1);
-        for (nth, disk) in [dead].into_iter().chain(left).enumerate() {
+        for (nth, disk) in [dead.clone()].into_iter().chain(left).enumerate() {
             images += 1;
             check(suite, &disk, &model).map_err(|e| format!("crash {crash}: {e}"))?;
             // The second life after the death of the process, and in turn after one of the power losses.
@@ -437,12 +437,7 @@ fn fail_everywhere(suite: Suite, kind: std::io::ErrorKind) -> u64 {
                     _ => matches!(outcome, Err(crate::Error::Io { .. })),
                 };
             assert!(typed, "work {nth}, operation {skip}: {outcome:?}");
-            for disk in medium
-                .disk()
-                .power_loss(8, skip + 1)
-                .into_iter()
-                .chain([medium.disk()])
-            {
+            for disk in medium.disk().power_loss(8, skip + 1).chain([medium.disk()]) {
                 check(suite, &disk, &model).unwrap_or_else(|e| panic!("work {nth}, operation {skip}: {e}"));
             }
             medium.forget_failure();

@@ -369,3 +369,42 @@ fn child_makes_it_read_only() {
         10
     );
 }
+
+#[test]
+fn a_directory_that_vanishes_is_an_error_and_nothing_acknowledged_is_lost_when_it_is_back() {
+    for mode in [Mode::Buffered, Mode::Volatile] {
+        let home = tempfile::tempdir().unwrap();
+        let (dir, away) = (home.path().join("journal"), home.path().join("away"));
+        let options = Options::new().require(mode).segment_size(8 << 10);
+        let (journal, _) = Journal::open_with(&dir, &options).unwrap();
+        let append = |n: u64| journal.append(&[Event::new(1, 1, &[n as u8; 500])], Expected::Exact(n));
+        for n in 0..20 {
+            append(n).unwrap();
+        }
+        fs::rename(&dir, &away).unwrap();
+        // The segment that is open can still be written, wherever its directory is; the next cannot be made.
+        let mut acknowledged = 20;
+        let refused = loop {
+            match append(acknowledged) {
+                Ok(_) => acknowledged += 1,
+                Err(e) => break e,
+            }
+            assert!(
+                acknowledged < 40,
+                "{mode}: segments are made where there is no directory"
+            );
+        };
+        assert!(
+            matches!(refused, Error::Io { .. } | Error::Poisoned { .. }),
+            "{mode}: {refused:?}"
+        );
+        assert!(append(acknowledged).is_err(), "{mode}");
+        drop(journal);
+        fs::rename(&away, &dir).unwrap();
+        let (journal, recovery) = Journal::open_with(&dir, &options).unwrap();
+        assert_eq!(recovery.events, acknowledged, "{mode}");
+        journal
+            .append(&[Event::new(1, 1, b"on")], Expected::Exact(acknowledged))
+            .unwrap();
+    }
+}

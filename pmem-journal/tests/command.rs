@@ -113,6 +113,57 @@ fn tail_follows_a_writer_in_another_process() {
 }
 
 #[test]
+fn tail_and_dump_pick_an_entity_or_a_tag_also_of_what_is_still_to_come() {
+    let dir = tempfile::tempdir().unwrap();
+    append(
+        dir.path(),
+        &["--entity", "a", "--tag", "red"],
+        "one\ntwo\nthree\n",
+    );
+    append(dir.path(), &["--entity", "b", "--tag", "red"], "four\n");
+    append(dir.path(), &["--entity", "b"], "five\n");
+    let printed = |arguments: &[&str]| {
+        let out = command(arguments, dir.path()).output().unwrap();
+        assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+        let position =
+            |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["position"].clone();
+        text(&out.stdout).lines().map(position).collect::<Vec<_>>()
+    };
+    assert_eq!(printed(&["dump", "--entity", "b"]), [3, 4]);
+    assert_eq!(printed(&["dump", "--tag", "red", "--from", "1"]), [1, 2, 3]);
+    assert_eq!(printed(&["dump", "--tag", "red", "--entity", "b"]), [3]);
+    assert_eq!(printed(&["tail", "-n", "2", "--entity", "a"]), [1, 2]);
+    assert_eq!(printed(&["tail", "-n", "2", "--tag", "red"]), [2, 3]);
+    assert_eq!(printed(&["tail", "-n", "2"]), [3, 4]);
+    assert_eq!(printed(&["tail", "-n", "0"]), [0; 0]);
+
+    for (arguments, expected) in [
+        (["tail", "-f", "-n", "1", "--entity", "a"], ["three", "seven"]),
+        (["tail", "-f", "-n", "1", "--tag", "red"], ["four", "six"]),
+    ] {
+        let mut tail = command(&arguments, dir.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(tail.stdout.take().unwrap()).lines();
+        assert!(lines.next().unwrap().unwrap().contains(expected[0]));
+        append(dir.path(), &["--entity", "c", "--tag", "red"], "six\n");
+        append(dir.path(), &["--entity", "a"], "seven\n");
+        assert!(lines.next().unwrap().unwrap().contains(expected[1]));
+        tail.kill().unwrap();
+        tail.wait().unwrap();
+        truncate_to(dir.path(), 5);
+    }
+}
+
+fn truncate_to(dir: &Path, position: u64) {
+    let out = command(&["truncate", "--to", &position.to_string(), "--apply"], dir)
+        .output()
+        .unwrap();
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+}
+
+#[test]
 fn a_directory_without_a_journal_and_a_bad_flag_are_said_plainly() {
     let dir = tempfile::tempdir().unwrap();
     let out = command(&["dump"], dir.path()).output().unwrap();

@@ -1,5 +1,5 @@
-//! A writer killed with SIGKILL at random times, again and again, on one journal: every acknowledged event is there
-//! exactly once, at the position that was acknowledged, and nothing is there that was never sent.
+//! A writer and a live reader of it killed with SIGKILL at random times, again and again, on one journal: every event that was
+//! acknowledged, or that the reader was shown, is there exactly once, at its position, and nothing is there that was never sent.
 //!
 //! `JOURNAL_KILL_ROUNDS` sets the number of rounds (default 25; after 25 a new journal is begun, for each round reads all that
 //! its journal holds). `PMEM_DIR` names a directory on a DAX mount.
@@ -7,12 +7,15 @@
 mod acknowledged;
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use acknowledged::{Acknowledged, append_until_killed, check};
-use pmem_journal::{Journal, Mode, Options};
+use pmem_journal::{Followed, Journal, Mode, Options, Reader, Selection};
 
 fn options(mode: Mode) -> Options {
     // Small segments, so that kills fall into rotations too.
@@ -29,6 +32,64 @@ fn child_appends_until_it_is_killed() {
     let round = std::env::var("JOURNAL_KILL_ROUND").unwrap();
     let (journal, _) = Journal::open_with(dir, &options(mode)).unwrap();
     append_until_killed(&journal, &round);
+}
+
+#[test]
+#[ignore = "the child's half of the kill tests, which start it themselves"]
+fn child_follows_until_it_is_killed() {
+    let Ok(dir) = std::env::var("JOURNAL_KILL_DIR") else {
+        return;
+    };
+    // Until the writer's first commit there is nothing to open.
+    let reader = loop {
+        match Reader::open(&dir) {
+            Ok(reader) => break reader,
+            Err(_) => std::thread::sleep(Duration::from_millis(1)),
+        }
+    };
+    let from = std::env::var("JOURNAL_KILL_FROM").unwrap().parse().unwrap();
+    let mut follower = reader.follow(Selection::All, Some(from)).unwrap();
+    loop {
+        if let Followed::Event(event) = follower.next(Duration::from_secs(1)).unwrap() {
+            let text = std::str::from_utf8(event.payload).unwrap();
+            println!("acknowledged {} {text}", event.position);
+        }
+    }
+}
+
+/// Starts this test again as a process of its own.
+fn child(test: &str, dir: &Path, mode: Mode, round: u64, from: usize) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--ignored", "--nocapture"])
+        .env("JOURNAL_KILL_DIR", dir)
+        .env("JOURNAL_KILL_MODE", mode.name())
+        .env("JOURNAL_KILL_ROUND", round.to_string())
+        .env("JOURNAL_KILL_FROM", from.to_string())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// What a child says, and a sign that it has begun to.
+struct Heard {
+    first: Receiver<()>,
+    lines: JoinHandle<Vec<(u64, String)>>,
+}
+
+fn listen(child: &mut Child) -> Heard {
+    let out = child.stdout.take().unwrap();
+    let (begun, first) = channel();
+    let lines = std::thread::spawn(move || {
+        let lines = BufReader::new(out).lines().map_while(Result::ok);
+        let sign = |_: &(u64, String)| {
+            let _ = begun.send(());
+        };
+        lines
+            .filter_map(|line| acknowledged::in_line(&line))
+            .inspect(sign)
+            .collect()
+    });
+    Heard { first, lines }
 }
 
 /// Kills of one journal.
@@ -53,49 +114,49 @@ fn kill_and_look(dir: &Path, mode: Mode) {
 /// Events acknowledged, and events in the journal in the end.
 fn kill_one_journal(dir: &Path, mode: Mode, rounds: std::ops::Range<u64>, dice: &mut u64) -> (u64, u64) {
     let mut acknowledged = Acknowledged::new();
+    let mut followed = 0;
     let count = rounds.end - rounds.start;
     for round in rounds {
         *dice ^= *dice << 13;
         *dice ^= *dice >> 7;
         *dice ^= *dice << 17;
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args([
-                "--exact",
-                "child_appends_until_it_is_killed",
-                "--ignored",
-                "--nocapture",
-            ])
-            .env("JOURNAL_KILL_DIR", dir)
-            .env("JOURNAL_KILL_MODE", mode.name())
-            .env("JOURNAL_KILL_ROUND", round.to_string())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let out = child.stdout.take().unwrap();
-        let (first, heard) = std::sync::mpsc::channel();
-        let listener = std::thread::spawn(move || {
-            let lines = BufReader::new(out).lines().map_while(Result::ok);
-            let heard = |_: &(u64, String)| {
-                let _ = first.send(());
-            };
-            lines
-                .filter_map(|line| acknowledged::in_line(&line))
-                .inspect(heard)
-                .collect::<Vec<_>>()
-        });
-        // One kill in four may fall into the child's start and recovery; a slow machine must get beyond them in the rest.
+        let known = acknowledged.len();
+        let mut writer = child("child_appends_until_it_is_killed", dir, mode, round, known);
+        let mut reader = child("child_follows_until_it_is_killed", dir, mode, round, known);
+        let (written, shown) = (listen(&mut writer), listen(&mut reader));
+        // One kill in four may fall into the children's start and recovery; a slow machine must get beyond them in the rest.
         if round % 4 != 3 {
-            let _ = heard.recv_timeout(Duration::from_secs(20));
+            for heard in [&written, &shown] {
+                let _ = heard.first.recv_timeout(Duration::from_secs(30));
+            }
         }
         std::thread::sleep(Duration::from_micros(5_000 + *dice % 120_000));
-        child.kill().unwrap();
-        assert!(
-            !child.wait().unwrap().success(),
-            "round {round}: the child ended before it was killed"
-        );
-        acknowledged::add(&mut acknowledged, listener.join().unwrap(), round);
-        check(dir, &acknowledged, round);
+        // Reader and writer at once, the reader first in every other round.
+        let both = if round % 2 == 0 {
+            [&mut reader, &mut writer]
+        } else {
+            [&mut writer, &mut reader]
+        };
+        for process in both {
+            process.kill().unwrap();
+        }
+        for process in [&mut reader, &mut writer] {
+            let ended = process.wait().unwrap();
+            assert_eq!(
+                ended.signal(),
+                Some(9),
+                "round {round}: it ended before it was killed: {ended}"
+            );
+        }
+        acknowledged::add(&mut acknowledged, written.lines.join().unwrap(), round);
+        // What a reader was shown is as safe as what was acknowledged.
+        let shown = shown.lines.join().unwrap();
+        followed += shown.len() as u64;
+        let mut must_be_there = acknowledged.clone();
+        must_be_there.extend(shown);
+        check(dir, &must_be_there, round);
     }
+    assert!(followed > count, "{followed} followed: the readers saw nothing");
     assert!(
         acknowledged.len() > count as usize,
         "{} acknowledged: the test saw nothing",

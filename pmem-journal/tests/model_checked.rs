@@ -15,6 +15,7 @@ mod sync {
 
     pub(crate) use loom::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
     pub(crate) use loom::sync::{Condvar, Mutex, MutexGuard};
+    pub(crate) use loom::thread::{Thread, current, park};
 
     /// Without a time limit: nothing but a wake-up ends it.
     pub(crate) fn wait_for<'a, T>(
@@ -24,6 +25,16 @@ mod sync {
     ) -> MutexGuard<'a, T> {
         condvar.wait(guard).unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Looks once more.
+    pub(crate) struct Patience;
+
+    impl Patience {
+        pub(crate) fn goes_on(&mut self) -> bool {
+            loom::thread::yield_now();
+            false
+        }
+    }
 }
 
 #[allow(dead_code, reason = "not all of it is checked here")]
@@ -32,9 +43,13 @@ mod gate;
 #[allow(dead_code, reason = "not all of it is checked here")]
 #[path = "../src/published.rs"]
 mod published;
+#[allow(dead_code, reason = "not all of it is checked here")]
+#[path = "../src/queue.rs"]
+mod queue;
 
 use gate::Gate;
 use published::Published;
+use queue::{Commits, Queue, Turn};
 
 const FOR_EVER: Duration = Duration::MAX;
 
@@ -74,43 +89,57 @@ fn two_readers_and_two_publishes_end_with_both_awake() {
     });
 }
 
-/// What the journal's lock protects, as far as commits go.
+/// A log that counts what is written into it and what is durable; syncing it is a count.
+#[derive(Default)]
+struct Log {
+    state: sync::Mutex<State>,
+    gate: Gate,
+}
+
 #[derive(Default)]
 struct State {
     written: u64,
     durable: u64,
-    syncing: bool,
-    ended: u64,
+    queue: Queue,
 }
 
-/// An append and its commit, step by step as `commit.rs` does them, without the medium.
-fn append(state: &sync::Mutex<State>, gate: &Gate) {
-    let mut held = state.lock().unwrap();
+impl Commits for Log {
+    type Held<'a> = sync::MutexGuard<'a, State>;
+    type Error = std::convert::Infallible;
+
+    fn hold(&self) -> Self::Held<'_> {
+        self.state.lock().unwrap()
+    }
+
+    fn turn(&self, held: &mut Self::Held<'_>, end: u64) -> Result<Turn, Self::Error> {
+        let durable = held.durable;
+        Ok(held.queue.turn(durable, end))
+    }
+
+    fn patience(&self, _: &Self::Held<'_>) -> sync::Patience {
+        sync::Patience
+    }
+
+    fn sync(&self, held: Self::Held<'_>) -> (u64, u64) {
+        let all = held.written;
+        drop(held);
+        // The sync goes on here; others append meanwhile.
+        let mut held = self.hold();
+        held.durable = all;
+        (held.queue.end(), all)
+    }
+
+    fn gate(&self) -> &Gate {
+        &self.gate
+    }
+}
+
+fn append(log: &Log) {
+    let mut held = log.hold();
     held.written += 1;
     let mine = held.written;
-    loop {
-        if held.durable >= mine {
-            return;
-        }
-        if held.syncing {
-            let ended = held.ended;
-            drop(held);
-            if gate.wait(ended) >= mine {
-                return;
-            }
-            held = state.lock().unwrap();
-        } else {
-            held.syncing = true;
-            let all = held.written;
-            drop(held);
-            // The sync goes on here; others append meanwhile.
-            held = state.lock().unwrap();
-            held.durable = all;
-            held.syncing = false;
-            held.ended += 1;
-            gate.open(held.ended, held.durable);
-        }
-    }
+    queue::commit(log, held, mine).unwrap();
+    assert!(log.hold().durable >= mine, "acknowledged before it was durable");
 }
 
 #[test]
@@ -118,19 +147,21 @@ fn every_append_returns_and_only_when_it_is_durable() {
     let mut model = loom::model::Builder::new();
     model.preemption_bound = Some(3);
     model.check(|| {
-        let state = Arc::new(sync::Mutex::new(State::default()));
-        let gate = Arc::new(Gate::default());
+        let log = Arc::new(Log::default());
         let others: Vec<_> = (0..2)
             .map(|_| {
-                let (state, gate) = (Arc::clone(&state), Arc::clone(&gate));
-                thread::spawn(move || append(&state, &gate))
+                let log = Arc::clone(&log);
+                thread::spawn(move || append(&log))
             })
             .collect();
-        append(&state, &gate);
+        append(&log);
         for other in others {
             other.join().unwrap();
         }
-        let state = state.lock().unwrap();
-        assert_eq!((state.written, state.durable, state.syncing), (3, 3, false));
+        let state = log.hold();
+        assert_eq!(
+            (state.written, state.durable, state.queue.is_syncing()),
+            (3, 3, false)
+        );
     });
 }

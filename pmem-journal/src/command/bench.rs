@@ -25,7 +25,7 @@ pub(crate) struct Load {
     /// How long to append
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
-    /// Refuse to run in any other mode: pmem, eadr, dax-no-sync, buffered, volatile
+    /// Refuse to run in any other mode: pmem, eadr, dax-no-sync, buffered, direct, volatile
     #[arg(long)]
     mode: Option<Mode>,
 }

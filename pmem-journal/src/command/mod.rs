@@ -37,12 +37,8 @@ enum Command {
         /// Position to start at; without it, the first event kept
         #[arg(long)]
         from: Option<u64>,
-        /// Only this entity (32 hex digits, or a name)
-        #[arg(long)]
-        entity: Option<String>,
-        /// Only events with this tag
-        #[arg(long)]
-        tag: Option<String>,
+        #[command(flatten)]
+        wanted: read::Wanted,
     },
     /// Checks every record; prints a JSON report; exit code 3 on corruption
     Verify { dir: PathBuf },
@@ -55,6 +51,8 @@ enum Command {
         /// How many of the last events to begin with
         #[arg(short = 'n', long, default_value_t = 10)]
         lines: u64,
+        #[command(flatten)]
+        wanted: read::Wanted,
     },
     /// Appends each line of standard input as an event; prints its position once it is durable
     Append {
@@ -68,7 +66,7 @@ enum Command {
         /// Label each event with this tag (may be repeated)
         #[arg(long)]
         tag: Vec<String>,
-        /// Refuse to run in any other mode: pmem, eadr, dax-no-sync, buffered, volatile
+        /// Refuse to run in any other mode: pmem, eadr, dax-no-sync, buffered, direct, volatile
         #[arg(long)]
         mode: Option<Mode>,
         /// Bytes of a new segment
@@ -165,14 +163,14 @@ pub(crate) type Outcome = Result<ExitCode, Box<dyn Error>>;
 pub(crate) fn run(cli: Cli) -> Outcome {
     match cli.command {
         Command::Info { dir } => read::info(&dir),
-        Command::Dump {
-            dir,
-            from,
-            entity,
-            tag,
-        } => read::dump(&dir, from, entity.as_deref(), tag.as_deref()),
+        Command::Dump { dir, from, wanted } => read::dump(&dir, from, &wanted),
         Command::Verify { dir } => read::verify(&dir),
-        Command::Tail { dir, follow, lines } => read::tail(&dir, follow, lines),
+        Command::Tail {
+            dir,
+            follow,
+            lines,
+            wanted,
+        } => read::tail(&dir, follow, lines, &wanted),
         Command::Append {
             dir,
             entity,

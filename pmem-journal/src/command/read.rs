@@ -1,11 +1,12 @@
 //! `info`, `dump`, `verify` and `tail`: reading, beside a writer or without one.
 
+use std::collections::VecDeque;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use pmem_journal::{Error, Reader, probe};
+use pmem_journal::{Error, Followed, Reader, Recorded, Selection, probe};
 use serde_json::json;
 
 use super::{Outcome, json as line, progress::Segments};
@@ -61,18 +62,38 @@ pub(crate) fn info(dir: &Path) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-pub(crate) fn dump(dir: &Path, from: Option<u64>, entity: Option<&str>, tag: Option<&str>) -> Outcome {
-    let entity = entity.map(line::entity);
-    let reader = Reader::open(dir)?;
-    let mut replay = match from {
-        Some(from) => reader.replay(from)?,
-        None => reader.replay_kept()?,
-    };
+/// Which events to print.
+#[derive(clap::Args)]
+pub(crate) struct Wanted {
+    /// Only this entity (32 hex digits, or a name)
+    #[arg(long)]
+    entity: Option<String>,
+    /// Only events with this tag
+    #[arg(long)]
+    tag: Option<String>,
+}
+
+impl Wanted {
+    /// What the index is asked for; of an entity's events those with the tag are left to [`Wanted::has_tag`].
+    fn selection(&self) -> Selection {
+        match (&self.entity, &self.tag) {
+            (Some(entity), _) => Selection::Entity(line::entity(entity)),
+            (None, Some(tag)) => Selection::Tag(tag.clone()),
+            (None, None) => Selection::All,
+        }
+    }
+
+    fn has_tag(&self, event: &Recorded<'_>) -> bool {
+        let tag = self.tag.as_deref();
+        tag.is_none_or(|tag| event.tags().any(|other| other == tag))
+    }
+}
+
+pub(crate) fn dump(dir: &Path, from: Option<u64>, wanted: &Wanted) -> Outcome {
+    let mut events = Reader::open(dir)?.select(wanted.selection(), from)?;
     let mut out = BufWriter::new(io::stdout().lock());
-    while let Some(event) = replay.next_event()? {
-        let wanted = entity.is_none_or(|entity| entity == event.entity)
-            && tag.is_none_or(|tag| event.tags().any(|t| t == tag));
-        if wanted {
+    while let Some(event) = events.next_event()? {
+        if wanted.has_tag(&event) {
             line::write_event(&mut out, &event)?;
         }
     }
@@ -132,33 +153,55 @@ pub(crate) fn verify(dir: &Path) -> Outcome {
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::from(3) })
 }
 
-pub(crate) fn tail(dir: &Path, follow: bool, lines: u64) -> Outcome {
+pub(crate) fn tail(dir: &Path, follow: bool, lines: u64, wanted: &Wanted) -> Outcome {
     let reader = Reader::open(dir)?;
     let summary = reader.summary()?;
-    let from = summary
-        .next_position
-        .saturating_sub(lines)
-        .max(summary.first_position);
-    let mut replay = reader.replay(from)?;
+    let mut next = summary.next_position;
+    let selection = wanted.selection();
+    // Of all events the last ones are known by their positions; of some they are found by reading.
+    let from = match selection {
+        Selection::All => next.saturating_sub(lines).max(summary.first_position),
+        _ => summary.first_position,
+    };
+    let mut last = VecDeque::new();
+    let mut events = reader.select(selection.clone(), Some(from))?;
+    while let Some(event) = events.next_event()? {
+        next = next.max(event.position + 1);
+        if wanted.has_tag(&event) {
+            last.push_back(event.position);
+        }
+        if last.len() as u64 > lines {
+            last.pop_front();
+        }
+    }
     let mut out = BufWriter::new(io::stdout().lock());
-    let mut pause = Duration::from_millis(1);
+    if let Some(first) = last.front() {
+        let mut events = reader.select(selection.clone(), Some(*first))?;
+        while let Some(event) = events.next_event()? {
+            if event.position < next && wanted.has_tag(&event) {
+                line::write_event(&mut out, &event)?;
+            }
+        }
+    }
+    out.flush()?;
+    if !follow {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut follower = reader.follow(selection, Some(next))?;
+    let mut patience = Duration::ZERO;
     loop {
-        let before = replay.position();
-        while let Some(event) = replay.next_event()? {
-            line::write_event(&mut out, &event)?;
+        match follower.next(patience)? {
+            Followed::Event(event) => {
+                if wanted.has_tag(&event) {
+                    line::write_event(&mut out, &event)?;
+                }
+                patience = Duration::ZERO;
+            }
+            Followed::CaughtUp => {}
+            Followed::TimedOut => {
+                out.flush()?;
+                patience = Duration::from_secs(1);
+            }
         }
-        out.flush()?;
-        if !follow {
-            return Ok(ExitCode::SUCCESS);
-        }
-        // Quick while events come, at rest otherwise.
-        let idle = before == replay.position();
-        pause = if idle {
-            (pause * 2).min(Duration::from_millis(50))
-        } else {
-            Duration::from_millis(1)
-        };
-        std::thread::sleep(pause);
-        replay.refresh()?;
     }
 }

@@ -86,6 +86,10 @@ impl Medium for FileMedium {
         fs::rename(self.dir.join(from), self.dir.join(to))
     }
 
+    fn hard_link(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::hard_link(self.dir.join(from), self.dir.join(to))
+    }
+
     fn remove(&self, name: &str) -> io::Result<()> {
         let path = self.dir.join(name);
         // What a link leads to first: a dangling link is found again, a file that nothing leads to is not.

@@ -38,8 +38,11 @@ pub(crate) trait Medium: Send + Sync {
     fn create(&self, name: &str, len: u64) -> io::Result<Box<dyn MediumFile>>;
     /// An existing file.
     fn open(&self, name: &str, access: Access) -> io::Result<Box<dyn MediumFile>>;
-    /// Gives a file its final name.
+    /// Gives a file another name, which may be in a directory of this one: then a crash leaves it under either, and it is
+    /// durable once both directories were synced.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Gives a file a second name; an error if that is taken. Of a link, the link itself has it.
+    fn hard_link(&self, from: &str, to: &str) -> io::Result<()>;
     /// Removes a file; of a link, also what it leads to.
     fn remove(&self, name: &str) -> io::Result<()>;
     /// Writes a file of these bytes, durable before it gets its name, in place of any of that name. The name is not

@@ -11,6 +11,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::ptr::NonNull;
 
+use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 
 use super::MediumFile;
@@ -25,7 +26,7 @@ pub(crate) fn mapped(file: File, mode: Mode) -> io::Result<Box<dyn MediumFile>> 
         MapFlags::SHARED_VALIDATE | MapFlags::SYNC
     };
     let mapping = Mapping::new(&file, file.metadata()?.len(), flags)?;
-    mapping.populate();
+    mapping.populate()?;
     Ok(Box::new(MappedFile {
         file,
         mapping,
@@ -62,10 +63,17 @@ impl Mapping {
         Ok(Mapping { base, len })
     }
 
-    /// Takes the page faults now instead of in an append. A hint: failure costs time only.
-    fn populate(&self) {
+    /// Takes the page faults now instead of in an append, where one that fails would be a signal: a page that cannot be had,
+    /// because of bad media or a file cut short, is an error here. Kernels before 5.14 cannot tell.
+    fn populate(&self) -> io::Result<()> {
         // SAFETY: the range is exactly this mapping; populating changes no byte.
-        let _ = unsafe { madvise(self.base.as_ptr().cast(), self.len, Advice::LinuxPopulateWrite) };
+        match unsafe { madvise(self.base.as_ptr().cast(), self.len, Advice::LinuxPopulateWrite) } {
+            Err(Errno::INVAL) | Ok(()) => Ok(()),
+            Err(e) => Err(io::Error::other(format!(
+                "a page of the segment cannot be written ({e}): bad media, or the file was cut; \
+                 `pmem-journal verify` says what can be read"
+            ))),
+        }
     }
 
     fn write(&self, offset: u64, bytes: &[u8], streaming: bool) -> io::Result<()> {
@@ -240,5 +248,22 @@ impl SharedWord {
         // the word through this atomic alone.
         let word = unsafe { std::sync::atomic::AtomicU64::from_ptr(self.0.base.as_ptr().cast()) };
         word.store(value.to_le(), std::sync::atomic::Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_that_cannot_be_had_is_an_error_and_no_signal() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(8192).unwrap();
+        let mapping = Mapping::new(&file, 8192, MapFlags::SHARED).unwrap();
+        mapping.populate().unwrap();
+        // A page without a file behind it faults as one on bad media does.
+        file.set_len(4096).unwrap();
+        let refused = mapping.populate().unwrap_err().to_string();
+        assert!(refused.contains("cannot be written"), "{refused}");
     }
 }

@@ -6,7 +6,8 @@
 //!   unit was written several times, any of the versions may be there.
 //! - A page cache's commit makes the whole file durable, whoever wrote. A fence makes durable what this writer's
 //!   life wrote, in all files; what a dead writer left pending stays pending until a sync of the file.
-//! - At a crash each change of a name since the last directory sync has independently happened or not.
+//! - At a crash each change of a name since the last directory sync has independently happened or not. A name that moves
+//!   from one directory to another has done so wholly or not at all, and is durable once both were synced.
 //! - New files are zero and durable, as creation fills and syncs them. Their names are not.
 //! - At the chosen operation the crash happens instead of it, and every operation after it fails.
 //! - Death of the process keeps everything visible, and nothing more durable than it was.
@@ -62,6 +63,10 @@ pub(crate) enum Site {
     /// Of a segment's copy in the directory `cold`, before it gets its name there.
     SyncOfCold,
     SyncOfColdName,
+    /// Of the directory that something was set aside in.
+    SyncOfAside,
+    /// Of the directory that something was moved out of.
+    SyncOfMoved,
 }
 
 #[derive(Clone)]
@@ -109,22 +114,41 @@ enum Naming {
     Name(String, usize),
     Rename(String, String, usize),
     Remove(String),
+    /// From one directory to another, with those that have yet to be synced.
+    Move(String, String, usize, Vec<String>),
+}
+
+fn directory_of(name: &str) -> &str {
+    name.rsplit_once('/').map_or("", |(directory, _)| directory)
 }
 
 impl Naming {
-    /// The directory whose sync makes it durable.
-    fn directory(&self) -> &str {
-        let name = match self {
-            Naming::Name(name, _) | Naming::Remove(name) | Naming::Rename(_, name, _) => name,
-        };
-        name.rsplit_once('/').map_or("", |(directory, _)| directory)
+    /// Whether a sync of the directory helps to make it durable.
+    fn waits_for(&self, directory: &str) -> bool {
+        match self {
+            Naming::Name(name, _) | Naming::Remove(name) | Naming::Rename(_, name, _) => {
+                directory_of(name) == directory
+            }
+            Naming::Move(_, _, _, unsynced) => unsynced.iter().any(|other| other == directory),
+        }
+    }
+
+    /// The directory is synced: whether that makes it durable.
+    fn synced(&mut self, directory: &str) -> bool {
+        match self {
+            Naming::Move(_, _, _, unsynced) => {
+                unsynced.retain(|other| other != directory);
+                unsynced.is_empty()
+            }
+            _ => self.waits_for(directory),
+        }
     }
 }
 
 fn apply(names: &mut BTreeMap<String, usize>, naming: &Naming) {
     match naming {
         Naming::Name(name, file) => drop(names.insert(name.clone(), *file)),
-        Naming::Rename(from, to, file) => {
+        Naming::Rename(from, to, file) | Naming::Move(from, to, file, _) => {
             if names.get(from) == Some(file) {
                 names.remove(from);
             }
@@ -185,6 +209,25 @@ impl Disk {
         &self.sites
     }
 
+    /// The same disk, with another operation left out.
+    pub(crate) fn without(self, omit: Option<Site>) -> Disk {
+        Disk { omit, ..self }
+    }
+
+    /// Everything visible is durable.
+    pub(crate) fn settled(mut self) -> Disk {
+        self.names = self.visible_names();
+        self.pending_names.clear();
+        self.files.iter_mut().for_each(SimFile::sync);
+        self
+    }
+
+    /// All files, by their visible names.
+    pub(crate) fn contents(&self) -> BTreeMap<String, Vec<u8>> {
+        let visible = |(name, file): (String, usize)| (name, self.files[file].visible());
+        self.visible_names().into_iter().map(visible).collect()
+    }
+
     /// Flips a visible bit, as bad media does.
     pub(crate) fn damage(&mut self, name: &str, offset: u64) {
         let file = self.visible_names()[name];
@@ -204,7 +247,7 @@ impl Disk {
 
     /// What a power loss now may leave: all images if there are at most `limit`, else those one step away from
     /// nothing, everything and whole writes, and then random ones.
-    pub(crate) fn power_loss(&self, limit: usize, seed: u64) -> Vec<Disk> {
+    pub(crate) fn power_loss(&self, limit: usize, seed: u64) -> impl Iterator<Item = Disk> + use<'_> {
         let units = self.units();
         let mut choices: Vec<Vec<usize>> = Vec::new();
         let all = units
@@ -256,17 +299,14 @@ impl Disk {
                 choices.push(choice);
             }
         }
-        let mut images = Vec::new();
-        for (n, choice) in choices.iter().enumerate() {
-            // Names in every image of few, and in turn in many.
-            let states = self.naming_states();
-            if choices.len() * states.len() <= limit {
-                images.extend(states.iter().map(|names| self.image(&units, choice, names)));
-            } else {
-                images.push(self.image(&units, choice, &states[n % states.len()]));
-            }
-        }
-        images
+        // Names in every image of few, and in turn in many.
+        let states = self.naming_states();
+        let all_names = choices.len() * states.len() <= limit;
+        let count = choices.len() * if all_names { states.len() } else { 1 };
+        (0..count).map(move |n| {
+            let choice = if all_names { n / states.len() } else { n };
+            self.image(&units, &choices[choice], &states[n % states.len()])
+        })
     }
 
     /// Which of the changes of names since the last directory sync may have happened: any, where they are few;
@@ -471,7 +511,25 @@ impl Medium for SimMedium {
         let (from, to) = (self.full(from), self.full(to));
         let file = disk.visible_names().get(&from).copied();
         let file = file.ok_or(io::ErrorKind::NotFound)?;
-        disk.pending_names.push(Naming::Rename(from, to, file));
+        let (left, entered) = (directory_of(&from).to_owned(), directory_of(&to).to_owned());
+        let naming = if left == entered {
+            Naming::Rename(from, to, file)
+        } else {
+            Naming::Move(from, to, file, vec![left, entered])
+        };
+        disk.pending_names.push(naming);
+        Ok(())
+    }
+
+    fn hard_link(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut disk = self.lock();
+        disk.step()?;
+        let names = disk.visible_names();
+        let file = *names.get(&self.full(from)).ok_or(io::ErrorKind::NotFound)?;
+        if names.contains_key(&self.full(to)) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        disk.pending_names.push(Naming::Name(self.full(to), file));
         Ok(())
     }
 
@@ -529,11 +587,12 @@ impl Medium for SimMedium {
     fn sync_dir(&self) -> io::Result<()> {
         let mut disk = self.lock();
         disk.step()?;
-        let (own, others): (Vec<_>, Vec<_>) = std::mem::take(&mut disk.pending_names)
-            .into_iter()
-            .partition(|naming| naming.directory() == self.directory);
+        let mut newest = disk.pending_names.iter().rev();
+        let own = newest.find(|naming| naming.waits_for(&self.directory));
         // An open syncs names before it makes any; its own renames come at least three operations later.
-        let site = match own.last() {
+        let site = match own {
+            Some(_) if self.directory.starts_with("set-aside") => Site::SyncOfAside,
+            Some(Naming::Move(..)) => Site::SyncOfMoved,
             Some(Naming::Rename(_, to, _)) if to.ends_with(".snap") || to.ends_with(".cursor") => {
                 Site::SyncOfStateName
             }
@@ -544,11 +603,14 @@ impl Medium for SimMedium {
             Some(Naming::Rename(..)) if disk.ops > 3 => Site::SyncOfNames,
             _ => Site::SyncOfNamesAtOpen,
         };
-        if disk.note(site) {
-            disk.pending_names = own.into_iter().chain(others).collect();
-        } else {
-            disk.pending_names = others;
-            own.iter().for_each(|naming| apply(&mut disk.names, naming));
+        if !disk.note(site) {
+            for mut naming in std::mem::take(&mut disk.pending_names) {
+                if naming.synced(&self.directory) {
+                    apply(&mut disk.names, &naming);
+                } else {
+                    disk.pending_names.push(naming);
+                }
+            }
         }
         Ok(())
     }

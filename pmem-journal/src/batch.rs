@@ -1,0 +1,232 @@
+//! A batch on its way in: checked against limits, keys and expected versions, then given its place and encoded.
+
+use crate::error::{Error, Result};
+use crate::event::{Appended, Event, Expected};
+use crate::format::{self, FLAG_BATCH_END, FLAG_BATCH_START, MAX_EXTENSION, MAX_PAYLOAD, Place};
+use crate::index::Span;
+use crate::journal::State;
+use crate::medium::MediumFile;
+use crate::segment;
+
+/// A large batch is written as it is encoded, in pieces of this many bytes, so that the medium works meanwhile. In tests
+/// they are small, so that crashes fall between them.
+const AHEAD: usize = if cfg!(test) { 256 } else { 64 << 10 };
+/// The medium works by whole pages.
+const PAGE: u64 = if cfg!(test) { 64 } else { 4096 };
+
+/// What became of a batch before its commit.
+pub(crate) enum Taken {
+    /// It is encoded, or a duplicate.
+    Appended(Appended),
+    /// The segment has no room for its bytes; nothing was changed.
+    NeedsRoom(u64),
+}
+
+impl State {
+    /// Checks and encodes the batch.
+    pub(crate) fn take(&mut self, events: &[Event<'_>], expected: Expected) -> Result<Taken> {
+        self.refuse_if_poisoned()?;
+        let bytes = self.bytes_of(events)?;
+        if let Some(span) = self.check(events, expected)? {
+            return Ok(Taken::Appended(span.appended(true)));
+        }
+        if self.offset + bytes > self.segment.header.events_end() {
+            return Ok(Taken::NeedsRoom(bytes));
+        }
+        Ok(Taken::Appended(self.encode(events)?.appended(false)))
+    }
+
+    /// Bytes of the batch on the medium, if it is inside all limits.
+    pub(crate) fn bytes_of(&self, events: &[Event<'_>]) -> Result<u64> {
+        let mut len = 0u64;
+        for event in events {
+            if event.payload.len() > MAX_PAYLOAD {
+                return Err(Error::EventTooLarge {
+                    len: event.payload.len() as u64,
+                    max: MAX_PAYLOAD as u64,
+                });
+            }
+            let extension = format::extension_len(event);
+            let longest = event.tags.iter().map(|tag| tag.len()).max().unwrap_or(0);
+            if extension > MAX_EXTENSION || longest > 255 {
+                return Err(Error::TagsTooLarge {
+                    len: extension.max(longest),
+                    max: MAX_EXTENSION,
+                });
+            }
+            len += format::encoded_len(event) as u64;
+        }
+        let max = self.spare_size().max(self.segment.header.size) - segment::OVERHEAD;
+        if len > max {
+            return Err(Error::BatchTooLarge { len, max });
+        }
+        Ok(len)
+    }
+
+    /// Whether the batch may be appended. `Some` is the earlier append of the same keys.
+    pub(crate) fn check(&self, events: &[Event<'_>], expected: Expected) -> Result<Option<Span>> {
+        let [first, rest @ ..] = events else {
+            return Err(Error::EmptyBatch);
+        };
+        if let Some(span) = self.duplicate(events)? {
+            return Ok(Some(span));
+        }
+        let mixed = rest.iter().any(|event| event.entity != first.entity);
+        let at = |event: &Event<'_>, expected| {
+            let actual = self.index.sequence(event.entity.0)?;
+            if actual == expected {
+                return Ok(());
+            }
+            Err(Error::WrongSequence {
+                entity: event.entity,
+                expected,
+                actual,
+            })
+        };
+        match expected {
+            Expected::Any => {}
+            Expected::Exact(_) if mixed => return Err(Error::MixedEntities),
+            Expected::Exact(sequence) => at(first, sequence)?,
+            Expected::None => events.iter().try_for_each(|event| at(event, 0))?,
+        }
+        Ok(None)
+    }
+
+    fn duplicate(&self, events: &[Event<'_>]) -> Result<Option<Span>> {
+        let mut keyed = 0;
+        let mut known = 0;
+        let mut span = None;
+        for event in events.iter().filter(|event| event.idempotency_key != 0) {
+            keyed += 1;
+            if let Some(found) = self.index.span(event.entity.0, event.idempotency_key)? {
+                known += 1;
+                span.get_or_insert(found);
+            }
+        }
+        if known != 0 && known != keyed {
+            return Err(Error::PartialDuplicate {
+                duplicates: known,
+                events: events.len(),
+            });
+        }
+        Ok(span)
+    }
+
+    /// Takes positions and sequences for the batch and encodes it: on a mapped journal into the segment, on a file
+    /// at the end of `pending`.
+    #[inline(always)]
+    pub(crate) fn encode(&mut self, events: &[Event<'_>]) -> Result<Span> {
+        let Some(mut entity) = events.first().map(|event| event.entity) else {
+            return Err(Error::EmptyBatch);
+        };
+        // Nothing may fail once positions are taken: sequences of other entities are looked for before.
+        if events.iter().any(|event| event.entity != entity) {
+            for event in events {
+                self.index.load(event.entity.0)?;
+            }
+        }
+        let mut sequence = self.index.loaded(entity.0)?;
+        self.timestamp = self.timestamp.max(self.clock.now());
+        let first = self.next_position;
+        let header = &self.segment.header;
+        let mut keyed = false;
+        let mut failed = None;
+        for (n, event) in events.iter().enumerate() {
+            if event.entity != entity {
+                entity = event.entity;
+                sequence = self.index.sequence_mut(entity.0);
+            }
+            *sequence += 1;
+            keyed |= event.idempotency_key != 0;
+            let start = if n == 0 { FLAG_BATCH_START } else { 0 };
+            let end = if n + 1 == events.len() { FLAG_BATCH_END } else { 0 };
+            let place = Place {
+                salt: self.salt,
+                epoch: self.epoch,
+                flags: start | end,
+                position: self.next_position,
+                // A group never spans segments, so the gap stays below the largest segment.
+                durable_gap: (header.log_position(self.offset) - self.durable) as u32,
+                sequence: *sequence,
+                timestamp: self.timestamp,
+            };
+            let record = format::encode(event, &place, &mut self.scratch);
+            if self.in_place {
+                if let Err(e) = self.segment.file.write_record(self.offset, &record) {
+                    failed = Some(e);
+                    break;
+                }
+            } else {
+                record.append_to(&mut self.pending);
+            }
+            self.offset += record.padded_len() as u64;
+            self.next_position += 1;
+            // One writes at a time: two could share a block.
+            if self.pending.len() >= AHEAD
+                && !self.group.is_syncing()
+                && let Err(e) = write_ahead(&*self.segment.file, self.offset, &mut self.pending)
+            {
+                failed = Some(e);
+                break;
+            }
+        }
+        let sequence = *sequence;
+        if let Some(e) = failed {
+            return Err(self.poison(&format!("a write failed: {e}")));
+        }
+        let span = Span {
+            first,
+            last: self.next_position - 1,
+            sequence,
+        };
+        if keyed {
+            for event in events.iter().filter(|event| event.idempotency_key != 0) {
+                self.index.remember(event.entity.0, event.idempotency_key, span);
+            }
+        }
+        Ok(span)
+    }
+}
+
+/// Writes the whole pages of what is pending and ends at `end`. The commit that follows, whoever makes it, covers them; until
+/// then they may be a batch without its end, which does not exist.
+#[cold]
+fn write_ahead(file: &dyn MediumFile, end: u64, pending: &mut Vec<u8>) -> std::io::Result<()> {
+    let at = end - pending.len() as u64;
+    let whole = (end / PAGE * PAGE).saturating_sub(at) as usize;
+    file.write_ahead(at, &pending[..whole])?;
+    pending.drain(..whole);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{EntityId, Event, Expected, Journal, Mode, Options};
+
+    #[test]
+    fn a_clock_that_goes_backwards_does_not_take_the_events_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options::new().require(Mode::Buffered).segment_size(8192);
+        // A writer whose clock was a century ahead.
+        let ahead = 100 * 365 * 86_400 * 1_000_000_000;
+        for life in 0..3 {
+            let (journal, _) = Journal::open_with(dir.path(), &options).unwrap();
+            if life == 0 {
+                journal.lock().timestamp = ahead;
+            }
+            // Over several segments, so that the next life learns it from a header as well.
+            for _ in 0..20 {
+                journal
+                    .append(&[Event::new(EntityId(1), 1, &[7; 500])], Expected::Any)
+                    .unwrap();
+            }
+        }
+        let (journal, _) = Journal::open_with(dir.path(), &options).unwrap();
+        let mut last = 0;
+        for event in journal.replay(0).unwrap().owned() {
+            let now = event.unwrap().timestamp;
+            assert!(now >= last.max(ahead), "{now} after {last}");
+            last = now;
+        }
+    }
+}
