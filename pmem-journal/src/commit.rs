@@ -191,7 +191,12 @@ impl Commits for Journal {
     }
 
     fn patience(&self, state: &MutexGuard<'_, State>) -> Patience {
-        Patience::new(2 * state.group.last_sync.min(LONGEST_WATCH))
+        let last = state.group.last_sync;
+        Patience::new(if last > LONGEST_WATCH {
+            Duration::ZERO
+        } else {
+            2 * last
+        })
     }
 
     fn sync(&self, state: MutexGuard<'_, State>) -> (u64, u64) {

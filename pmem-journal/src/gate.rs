@@ -5,20 +5,29 @@
 
 use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering, Patience, PoisonError, Thread, current, park};
 
-/// So many of those who wait look again and again for a while, which keeps a core from falling asleep: waking it costs as
-/// much as a quick sync. The others sleep at once.
-const WATCHERS: usize = 1;
-
 /// Opens whenever a sync has ended.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Gate {
     ended: AtomicU64,
     durable: AtomicU64,
+    most_watchers: usize,
     watchers: AtomicUsize,
     sleepers: Mutex<Vec<Thread>>,
 }
 
 impl Gate {
+    /// Of those who wait `watchers` look again and again for a while, which keeps as many cores from falling asleep: waking
+    /// one costs as much as a quick sync. The others sleep at once.
+    pub(crate) fn new(watchers: usize) -> Gate {
+        Gate {
+            ended: AtomicU64::new(0),
+            durable: AtomicU64::new(0),
+            most_watchers: watchers,
+            watchers: AtomicUsize::new(0),
+            sleepers: Mutex::new(Vec::new()),
+        }
+    }
+
     /// A sync has ended, well or badly; it is the `ended`th, and everything below `durable` is durable.
     pub(crate) fn open(&self, ended: u64, durable: u64) {
         self.durable.fetch_max(durable, Ordering::AcqRel);
@@ -32,7 +41,7 @@ impl Gate {
 
     /// Waits until more than `seen` syncs have ended, and says what is durable.
     pub(crate) fn wait(&self, seen: u64, mut patience: Patience) -> u64 {
-        if self.watchers.fetch_add(1, Ordering::Relaxed) < WATCHERS {
+        if self.watchers.fetch_add(1, Ordering::Relaxed) < self.most_watchers {
             while self.ended.load(Ordering::Acquire) <= seen && patience.goes_on() {}
         }
         self.watchers.fetch_sub(1, Ordering::Relaxed);

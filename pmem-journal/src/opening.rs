@@ -9,6 +9,7 @@ use crate::commit::Group;
 use crate::error::{Error, Result};
 use crate::floor;
 use crate::format::{self, CONTROL_EPOCH, JournalId};
+use crate::gate::Gate;
 use crate::index::{Index, Learned};
 use crate::indexer::Indexer;
 use crate::indexes::Indexes;
@@ -219,7 +220,9 @@ impl Journal {
             gather: options.gather,
             mapped,
             state: Mutex::new(state),
-            gate: Arc::default(),
+            gate: Arc::new(Gate::new(
+                std::thread::available_parallelism().map_or(1, usize::from),
+            )),
             published,
             reserve: options.reserve,
             dropping: Mutex::new(()),

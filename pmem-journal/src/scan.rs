@@ -105,6 +105,7 @@ impl Window {
         }
     }
 
+    #[inline]
     pub(crate) fn bytes(&self) -> &[u8] {
         match &self.mapped {
             Some(mapped) => &mapped.bytes()[..self.len],

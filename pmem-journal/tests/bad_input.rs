@@ -408,3 +408,34 @@ fn a_directory_that_vanishes_is_an_error_and_nothing_acknowledged_is_lost_when_i
             .unwrap();
     }
 }
+
+#[test]
+fn a_later_version_a_codec_and_an_unknown_flag_are_refused_as_such_and_left_alone() {
+    for (field, value) in [(8, 2), (10, 2), (12, 1)] {
+        let dir = tempfile::tempdir().unwrap();
+        journal_of(dir.path(), 10, true);
+        let path = segment(dir.path(), 0);
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[field] = value;
+        let checksum = crc32c::crc32c(&bytes[..124]);
+        bytes[124..128].copy_from_slice(&checksum.to_le_bytes());
+        fs::write(&path, &bytes).unwrap();
+        for refused in [
+            Journal::open_with(dir.path(), &options()).map(drop),
+            Reader::open(dir.path())
+                .and_then(|reader| reader.verify())
+                .map(drop),
+            pmem_journal::repair(dir.path(), true).map(drop),
+            pmem_journal::truncate(dir.path(), 1, true).map(drop),
+        ] {
+            let as_such = match refused {
+                Err(Error::UnknownVersion { found: 2, .. }) => field == 8,
+                Err(Error::UnknownFeature { flags: 2, .. }) => field == 10,
+                Err(Error::UnknownFeature { codec: 1, .. }) => field == 12,
+                _ => false,
+            };
+            assert!(as_such, "{field}: {refused:?}");
+        }
+        assert_eq!(fs::read(&path).unwrap(), bytes);
+    }
+}

@@ -90,7 +90,6 @@ fn two_readers_and_two_publishes_end_with_both_awake() {
 }
 
 /// A log that counts what is written into it and what is durable; syncing it is a count.
-#[derive(Default)]
 struct Log {
     state: sync::Mutex<State>,
     gate: Gate,
@@ -147,7 +146,11 @@ fn every_append_returns_and_only_when_it_is_durable() {
     let mut model = loom::model::Builder::new();
     model.preemption_bound = Some(3);
     model.check(|| {
-        let log = Arc::new(Log::default());
+        let log = Arc::new(Log {
+            state: sync::Mutex::default(),
+            // One watches, the other sleeps.
+            gate: Gate::new(1),
+        });
         let others: Vec<_> = (0..2)
             .map(|_| {
                 let log = Arc::clone(&log);
