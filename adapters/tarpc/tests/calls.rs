@@ -1,0 +1,97 @@
+//! Calls between two processes: of all sizes, many at once, past their deadline, and to a server that is killed.
+
+#[path = "../examples/counter/mod.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared with the example")]
+mod counter;
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use tarpc::client::RpcError;
+use tarpc::context::{self, Context};
+use tests::over::Over;
+use tests::process::{OtherProcess, Role};
+
+/// How long is waited for what has to come.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn within(patience: Duration) -> Context {
+    let mut context = context::current();
+    context.deadline = Instant::now() + patience;
+    context
+}
+
+/// The other process: serves, and tells where.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn serve_as_the_other_process() {
+    let Some(role) = Role::taken() else { return };
+    let over = Over::of(role.argument());
+    let node = over
+        .builder("server")
+        .listen(role.argument())
+        .start_on_tokio()
+        .unwrap();
+    role.tell(&node.addresses()[0]);
+    counter::serve(&node).await.unwrap();
+}
+
+async fn calls_and_a_killed_server(over: Over) {
+    let mut other = OtherProcess::start("serve_as_the_other_process", &over.free_address());
+    let node = over.builder("client").start_on_tokio().unwrap();
+    let peer = node.connect_async(&other.told()).await.unwrap();
+    // The other process tells where it is before it listens for connections.
+    let asking = Instant::now();
+    let client = loop {
+        match counter::client(&peer).await {
+            Ok(client) => break client,
+            Err(error) => assert!(asking.elapsed() < PATIENCE, "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    for len in [0, 1, 1_000, 100_000, 3 << 20] {
+        let bytes = vec![7; len];
+        assert_eq!(client.echo(within(PATIENCE), bytes.clone()).await.unwrap(), bytes);
+    }
+    let adding = (0..200).map(|_| client.add(within(PATIENCE), 2));
+    let mut counts: Vec<u64> = join_all(adding).await.into_iter().map(Result::unwrap).collect();
+    counts.sort_unstable();
+    assert!(
+        counts.into_iter().eq((1..=200).map(|number| 2 * number)),
+        "each once"
+    );
+    // Two clients share the session, and one does not see the other's end.
+    let second = counter::client(&peer).await.unwrap();
+    assert_eq!(second.add(within(PATIENCE), 0).await.unwrap(), 400);
+    drop(second);
+    let patience = Duration::from_millis(50);
+    let late = client.never(within(patience)).await;
+    assert!(matches!(late, Err(RpcError::DeadlineExceeded)), "{late:?}");
+    assert_eq!(client.add(within(PATIENCE), 1).await.unwrap(), 401);
+    let asking = tokio::spawn({
+        let client = client.clone();
+        async move { client.never(within(10 * PATIENCE)).await }
+    });
+    other.kill();
+    let killed = Instant::now();
+    let error = asking.await.unwrap().unwrap_err();
+    println!("{}: {error} after {:?}", over.name(), killed.elapsed());
+    assert!(killed.elapsed() < PATIENCE, "{error}");
+    assert!(client.add(within(PATIENCE), 1).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_and_a_killed_server_over_tcp() {
+    calls_and_a_killed_server(Over::Tcp).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_and_a_killed_server_over_shm() {
+    calls_and_a_killed_server(Over::Shm).await;
+}
+
+#[cfg(feature = "verbs")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs an RDMA device: soft-roce-setup run"]
+async fn calls_and_a_killed_server_over_rdma() {
+    calls_and_a_killed_server(Over::Rdma).await;
+}
