@@ -20,10 +20,16 @@ pub(crate) struct Load {
     pub(crate) senders: u32,
     /// Near nodes, each a peer of the far one.
     pub(crate) peers: u32,
+    /// Long messages are sent as slices, which are copied, where buffers would do.
+    pub(crate) copied: bool,
 }
 
 impl Load {
-    pub(crate) const ONE: Load = Load { senders: 1, peers: 1 };
+    pub(crate) const ONE: Load = Load {
+        senders: 1,
+        peers: 1,
+        copied: false,
+    };
 
     pub(crate) fn streams(self) -> u32 {
         self.senders.max(self.peers)
@@ -50,6 +56,17 @@ impl Load {
 #[inline]
 pub(crate) fn number(stream: u32, sequence: u64) -> u64 {
     u64::from(stream) << SEQUENCE_BITS | sequence
+}
+
+/// Writes its number at both ends of a message, as far as it is long enough: so one that is cut or is not all there is found.
+#[inline]
+pub(crate) fn mark(message: &mut [u8], number: u64) {
+    let bytes = number.to_le_bytes();
+    let end = message.len().saturating_sub(bytes.len());
+    if end >= bytes.len() {
+        message[end..].copy_from_slice(&bytes);
+    }
+    message[..bytes.len()].copy_from_slice(&bytes);
 }
 
 /// The stream and the number within it that a message carries.
@@ -96,7 +113,11 @@ mod tests {
     #[test]
     fn every_stream_has_one_sender_and_every_message_one_stream() {
         for (senders, peers) in [(1, 1), (1, 3), (2, 5), (4, 2), (3, 3)] {
-            let load = Load { senders, peers };
+            let load = Load {
+                senders,
+                peers,
+                ..Load::ONE
+            };
             let mut streams: Vec<u32> = (0..senders).flat_map(|sender| load.of_sender(sender)).collect();
             streams.sort_unstable();
             assert_eq!(streams, (0..senders.max(peers)).collect::<Vec<_>>());
@@ -114,7 +135,10 @@ mod tests {
 
     #[test]
     fn messages_of_all_streams_are_due_one_interval_apart() {
-        let load = Load { senders: 2, peers: 1 };
+        let load = Load {
+            senders: 2,
+            ..Load::ONE
+        };
         let pace = Pace {
             first: 1000,
             interval: 10.0,

@@ -1,5 +1,5 @@
 //! A message costs no allocation, on no transport, once both ends are warm: neither to send, one at a time or in a batch, nor
-//! to receive, polled or taken from the queue. Counted is what this process allocates, with an allocator that counts.
+//! to receive, polled or taken from the queue; nor does one that is sent in a buffer. Counted is what this process allocates, with an allocator that counts.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -15,6 +15,9 @@ const MESSAGE: [u8; 64] = [0x5a; 64];
 const TURN: usize = 400;
 const TURNS: usize = 50;
 const WARM: usize = 5;
+/// Buffers of a turn, each with a message of one chunk, and their bytes.
+const BUFFERS: usize = 4;
+const BUFFER: usize = 64 << 10;
 /// A list may grow once more after the warm-up, as when the machine held a thread up; a message has no share in that.
 const GROWTH: u64 = 8;
 /// Nothing that depends on the time.
@@ -37,6 +40,8 @@ fn builder<T: Transport + 'static>(name: &str, transport: T) -> NodeBuilder {
 struct Ends {
     address: Address,
     mailbox: Mailbox,
+    large_address: Address,
+    large_mailbox: Mailbox,
     near: Node,
     _far: Node,
 }
@@ -45,22 +50,25 @@ impl Ends {
     fn new<T: Transport + 'static>(near: T, far: T, listen: &str) -> Ends {
         let far = builder("far", far).listen(listen).start().unwrap();
         let mailbox = far.mailbox("far", MailboxOptions::default()).unwrap();
+        let large_mailbox = far.mailbox("large", MailboxOptions::default()).unwrap();
         let near = builder("near", near).start().unwrap();
         let connected = AtomicBool::new(false);
-        let address = std::thread::scope(|scope| {
+        let (address, large_address) = std::thread::scope(|scope| {
             scope.spawn(|| {
                 while !connected.load(Ordering::Acquire) {
                     far.poll();
                 }
             });
             let peer = near.connect(&far.addresses()[0]).unwrap();
-            let address = peer.address("far").unwrap();
+            let addresses = (peer.address("far").unwrap(), peer.address("large").unwrap());
             connected.store(true, Ordering::Release);
-            address
+            addresses
         });
         Ends {
             address,
             mailbox,
+            large_address,
+            large_mailbox,
             near,
             _far: far,
         }
@@ -86,6 +94,22 @@ impl Ends {
         drop(batch);
         for _ in 0..TURN {
             assert_eq!(self.mailbox.recv().unwrap().payload, MESSAGE);
+            self.near.poll();
+        }
+        for _ in 0..BUFFERS {
+            let mut buffer = self.near.buffer(BUFFER).unwrap();
+            buffer.fill(MESSAGE[0]);
+            self.large_address.try_send_buffer(buffer).unwrap();
+        }
+        let mut taken = 0;
+        while taken < BUFFERS {
+            taken += self
+                .large_mailbox
+                .poll(|message| {
+                    let last = message.payload.last();
+                    assert_eq!((message.payload.len(), last), (BUFFER, Some(&MESSAGE[0])));
+                })
+                .unwrap();
             self.near.poll();
         }
     }

@@ -30,6 +30,10 @@ pub(crate) mod verbs {
     /// Spans of the large lane that the device works on at once: enough to keep it busy while the next is prepared, and
     /// no more, because everything posted later comes behind them.
     pub(crate) const LARGE_SPANS: usize = 2;
+    /// Buffers that a connection keeps registered at once, ...
+    pub(crate) const LENT_REGIONS: usize = 64;
+    /// ... and how many bytes they may have together: what is longer is copied.
+    pub(crate) const LENT_BYTES: usize = 64 << 20;
     /// Work requests that a send queue holds, unless the device allows fewer.
     pub(crate) const SEND_DEPTH: u32 = 256;
     /// One work request in so many asks for a completion: four completions tell of a full queue.

@@ -8,9 +8,9 @@ use std::os::fd::BorrowedFd;
 
 use transport::lane::{LANES, Lane};
 use transport::link::{LinkError, LinkReceiver, LinkSender, Push, ReceiveLanes, SendLanes};
-use transport::ring::{Arrival, Position, ReceiveRing, SendRing};
+use transport::ring::{Arrival, Piece, Position, ReceiveRing, SendRing};
 
-use crate::fabric::{Inbound, Outbound, Request};
+use crate::fabric::{Inbound, Lent, Outbound, Request};
 use crate::limits::{BATCH, LARGE_SPAN, PIECES, SPAN};
 
 /// The half of a link that pushes.
@@ -32,7 +32,7 @@ impl<F: Outbound> Sender<F> {
     }
 
     /// What there is to do now, as far as one batch holds it.
-    fn collect(&self, lanes: &SendLanes, target: &[Position; LANES], batch: &mut Batch) {
+    fn collect(&mut self, lanes: &SendLanes, target: &[Position; LANES], batch: &mut Batch) {
         for lane in Lane::ALL {
             let index = lane.index();
             let acknowledged = lanes.acknowledged(lane);
@@ -43,9 +43,56 @@ impl<F: Outbound> Sender<F> {
                 });
             }
             if F::CARRIES && self.pushed[index] < target[index] {
-                collect_span(lane, lanes.ring(lane), self.pushed[index], batch);
+                self.collect_span(lane, lanes.ring(lane), batch);
             }
         }
+    }
+
+    /// Adds the writes of one lane's next span: one, or two where the ring wraps. Zeroes at the end of a write stay behind:
+    /// the peer's ring is zero where nothing has been written since it was consumed.
+    fn collect_span(&mut self, lane: Lane, ring: &SendRing, batch: &mut Batch) {
+        let span = match lane {
+            Lane::Control | Lane::Ordinary => SPAN,
+            Lane::Large => LARGE_SPAN,
+        };
+        let from = self.pushed[lane.index()];
+        let mask = ring.capacity() - 1;
+        let mut position = from;
+        for _ in 0..PIECES {
+            let left = span - (position - from).min(span);
+            let (piece, lent) = match F::GATHERS && lane == Lane::Large {
+                true => self.gather(ring, position, left),
+                false => (ring.committed_piece(position, left), None),
+            };
+            if piece.end == position {
+                return;
+            }
+            batch.add(Request::Write {
+                lane,
+                offset: (position & mask) as usize,
+                len: (piece.content_end - position) as usize,
+                end: piece.end,
+                lent,
+            });
+            if piece.end & mask != 0 {
+                return;
+            }
+            position = piece.end;
+        }
+    }
+
+    /// The next piece, and where it is a frame whose payload is lent, from where the device takes that.
+    fn gather(&mut self, ring: &SendRing, position: Position, limit: u64) -> (Piece, Option<Lent>) {
+        let gathered = ring.gathered_piece(position, limit);
+        let Some((head, part)) = gathered.lent else {
+            return (gathered.piece, None);
+        };
+        let Some(memory) = self.fabric.lend(part.memory()) else {
+            ring.settle_frame(position);
+            return (gathered.piece, None);
+        };
+        let offset = part.offset();
+        (gathered.piece, Some(Lent { head, memory, offset }))
     }
 
     fn taken(&mut self, requests: &[Request]) {
@@ -59,6 +106,10 @@ impl<F: Outbound> Sender<F> {
 }
 
 impl<F: Outbound> LinkSender for Sender<F> {
+    fn gathers(&self) -> bool {
+        F::GATHERS
+    }
+
     fn push(&mut self, lanes: &SendLanes) -> Result<Push, LinkError> {
         // What is committed during the push belongs to the next one: a busy producer does not keep us here.
         let claimed = || match F::CARRIES {
@@ -88,34 +139,6 @@ impl<F: Outbound> LinkSender for Sender<F> {
                 return Ok(Push::Done);
             }
         }
-    }
-}
-
-/// Adds the writes of one lane's next span: one, or two where the ring wraps. Zeroes at the end of a write stay behind:
-/// the peer's ring is zero where nothing has been written since it was consumed.
-fn collect_span(lane: Lane, ring: &SendRing, from: Position, batch: &mut Batch) {
-    let span = match lane {
-        Lane::Control | Lane::Ordinary => SPAN,
-        Lane::Large => LARGE_SPAN,
-    };
-    let mask = ring.capacity() - 1;
-    let mut position = from;
-    for _ in 0..PIECES {
-        let left = span - (position - from).min(span);
-        let piece = ring.committed_piece(position, left);
-        if piece.end == position {
-            return;
-        }
-        batch.add(Request::Write {
-            lane,
-            offset: (position & mask) as usize,
-            len: (piece.content_end - position) as usize,
-            end: piece.end,
-        });
-        if piece.end & mask != 0 {
-            return;
-        }
-        position = piece.end;
     }
 }
 

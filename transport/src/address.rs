@@ -7,6 +7,7 @@ use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use crate::breakage::{Breakage, is_broken};
+use crate::buffer::Buffer;
 use crate::chunk::Chunk;
 use crate::codec::Reader;
 use crate::dead_letter::{DeadLetter, Reason};
@@ -90,6 +91,16 @@ impl SendError {
     pub fn is_full(&self) -> bool {
         matches!(self, SendError::MailboxFull { .. } | SendError::RingFull)
     }
+}
+
+/// A buffer that [`Address::try_send_buffer`] did not send.
+#[derive(Debug, thiserror::Error)]
+#[error("{why}")]
+pub struct Unsent {
+    /// Why not.
+    pub why: SendError,
+    /// The buffer as it was; `None` where others took the room after a part of it was committed: fill another one.
+    pub buffer: Option<Buffer>,
 }
 
 /// What a handle of a peer stands for: for dead letters, as long as there may be any.
@@ -461,6 +472,18 @@ impl<'r, T: Tagged> Slot<'r, T> {
         route.peer.flush();
     }
 
+    /// Publishes the message, whose payload is the buffer's: lent, where it is long enough for the large lane.
+    fn commit_buffer(mut self, buffer: &Buffer) {
+        match self.place {
+            // Short enough for the ordinary lane, if only others of its mailbox were not before it in the large one.
+            Place::Ordinary | Place::Large { tell: true, .. } => {
+                self.payload().copy_from_slice(buffer);
+                self.commit();
+            }
+            Place::Large { after, tell } => self.commit_chunk(after, tell, Some(buffer)),
+        }
+    }
+
     /// Publishes the message.
     #[inline]
     pub(crate) fn commit(mut self) {
@@ -475,12 +498,12 @@ impl<'r, T: Tagged> Slot<'r, T> {
                 self.claim
                     .commit(Kind::Message, tags.flags(), extension as u8, handle);
             }
-            Place::Large { after, tell } => self.commit_chunk(after, tell),
+            Place::Large { after, tell } => self.commit_chunk(after, tell, None),
         }
     }
 
     #[cold]
-    fn commit_chunk(mut self, after: Position, tell: bool) {
+    fn commit_chunk(mut self, after: Position, tell: bool, buffer: Option<&Buffer>) {
         let extension = self.extension_len();
         let tags = self.tags.tags();
         let body = self.claim.body();
@@ -494,8 +517,15 @@ impl<'r, T: Tagged> Slot<'r, T> {
             tell,
         };
         chunk.encode(&mut body[..extension]);
-        self.claim
-            .commit(Kind::Chunk, chunk.flags(), extension as u8, self.route.handle);
+        let (flags, extension, handle) = (chunk.flags(), extension as u8, self.route.handle);
+        match buffer {
+            Some(buffer) => {
+                let part = buffer.part(0..buffer.len());
+                self.claim
+                    .commit_lent(Kind::Chunk, flags, extension, handle, part);
+            }
+            None => self.claim.commit(Kind::Chunk, flags, extension, handle),
+        }
     }
 }
 
@@ -582,6 +612,102 @@ impl Address {
                 }
             },
             Target::Local(mailbox, node) => send_locally(mailbox, node, payload, tags.tags()),
+        }
+    }
+
+    /// As [`Address::try_send`], of a buffer, which is not copied at this end where the link sends from memory itself (over
+    /// RDMA) and the message is longer than 16 KiB. Elsewhere it is, as any slice would be. The buffer is back with its node when
+    /// the peer has taken the message.
+    ///
+    /// # Errors
+    /// As [`Address::try_send`], with the buffer.
+    pub fn try_send_buffer(&self, buffer: Buffer) -> Result<(), Unsent> {
+        self.try_send_buffer_with(buffer, None)
+    }
+
+    /// As [`Address::try_send_buffer`], with a correlation id that travels with the message.
+    ///
+    /// # Errors
+    /// As [`Address::try_send_buffer`].
+    pub fn try_send_buffer_with(&self, buffer: Buffer, correlation: Option<u64>) -> Result<(), Unsent> {
+        self.try_lend(&buffer, correlation).map_err(|why| Unsent {
+            why,
+            buffer: buffer.unless_lent(),
+        })
+    }
+
+    fn try_lend(&self, buffer: &Buffer, tags: impl Tagged) -> Result<(), SendError> {
+        match &self.target {
+            Target::Remote(route) if route.is_streamed(buffer.len()) => {
+                Stream::lending(route, buffer, tags.tags()).send_at_once()
+            }
+            Target::Remote(route) => match route.claim(buffer.len(), tags)? {
+                Some(slot) => {
+                    slot.commit_buffer(buffer);
+                    route.peer.flush();
+                    Ok(())
+                }
+                None => {
+                    route.drop_newest(buffer.len(), tags.tags().correlation);
+                    Ok(())
+                }
+            },
+            Target::Local(mailbox, node) => send_locally(mailbox, node, buffer, tags.tags()),
+        }
+    }
+
+    /// As [`Address::send`], of a buffer: see [`Address::try_send_buffer`].
+    ///
+    /// # Errors
+    /// As [`Address::send`]. The buffer is not given back: ask the node for another.
+    pub fn send_buffer(&self, buffer: Buffer) -> Result<(), SendError> {
+        self.send_buffer_until(&buffer, None, None)
+    }
+
+    /// As [`Address::send_buffer`], for at most `timeout`, with a correlation id if one is given.
+    ///
+    /// # Errors
+    /// As [`Address::send_buffer`], and [`SendError::TimedOut`].
+    pub fn send_buffer_timeout(
+        &self,
+        buffer: Buffer,
+        correlation: Option<u64>,
+        timeout: Duration,
+    ) -> Result<(), SendError> {
+        self.send_buffer_until(&buffer, correlation, Some(timeout))
+    }
+
+    fn send_buffer_until(
+        &self,
+        buffer: &Buffer,
+        tags: impl Tagged,
+        timeout: Option<Duration>,
+    ) -> Result<(), SendError> {
+        if let Some(mut stream) = self.lending(buffer, &tags) {
+            let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+            let sent = self.driver().wait_for(deadline, |waker| stream.poll(waker));
+            return sent.unwrap_or(Err(SendError::TimedOut(timeout.unwrap_or_default())));
+        }
+        self.waiting_for_room(timeout, || self.try_lend(buffer, tags))
+    }
+
+    /// As [`Address::send_async`], of a buffer: see [`Address::try_send_buffer`].
+    ///
+    /// # Errors
+    /// As [`Address::send_buffer`].
+    pub async fn send_buffer_async(&self, buffer: Buffer) -> Result<(), SendError> {
+        if let Some(mut stream) = self.lending(&buffer, &None::<u64>) {
+            return poll_fn(|context| stream.poll(context.waker())).await;
+        }
+        poll_fn(|context| self.attempt_with(context.waker(), || self.try_lend(&buffer, None::<u64>))).await
+    }
+
+    fn lending<'m>(&'m self, buffer: &'m Buffer, tags: &'m impl Tagged) -> Option<Stream<'m>> {
+        match &self.target {
+            Target::Remote(route) if route.is_streamed(buffer.len()) => {
+                Some(Stream::lending(route, buffer, tags.tags()))
+            }
+            Target::Remote(_) | Target::Local(..) => None,
         }
     }
 

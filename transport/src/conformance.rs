@@ -72,6 +72,9 @@ macro_rules! conformance_tests {
             a_closed_mailbox_returns_the_large_messages_it_did_not_take
             a_peer_that_is_gone_makes_one_dead_letter_of_each_large_message
             large_messages_survive_cuts_of_the_link
+            buffers_arrive_as_they_were_sent_however_soon_they_are_written_again
+            buffers_survive_cuts_of_the_link
+            a_buffer_that_is_not_sent_comes_back
             small_messages_pass_a_large_one
         );
     };
@@ -87,6 +90,7 @@ macro_rules! conformance_tests {
     };
 }
 
+mod buffers;
 mod cancelling;
 mod cutting;
 mod driving;
@@ -97,6 +101,7 @@ mod messages;
 mod sessions;
 mod strangers;
 
+pub use buffers::*;
 pub use cancelling::*;
 pub use driving::*;
 pub use hostile::hostile_bytes;

@@ -12,8 +12,9 @@ use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
 
 use crate::address::{Route, SendError};
+use crate::buffer::Buffer;
 use crate::chunk::{Chunk, EXTENSION, MAX_CHUNK};
-use crate::frame::{Header, Kind};
+use crate::frame::{HEADER, Header, Kind};
 use crate::lane::Lane;
 use crate::peer::PeerInner;
 use crate::ring::{ClaimError, SendRing};
@@ -136,10 +137,16 @@ pub(crate) fn longest_chunk(ring: &SendRing) -> usize {
     MAX_CHUNK.min(ring.max_body() - EXTENSION - Tags::LONGEST)
 }
 
+/// Bytes of a message that each but the last of its several chunks carries: with header and extension a frame of 64 KiB, which
+/// fills the packets that a device makes of it.
+fn streamed_chunk(ring: &SendRing) -> usize {
+    longest_chunk(ring).min(MAX_CHUNK - HEADER - EXTENSION)
+}
+
 /// The longest message that is sent without waiting half-way: half of the ring, so that it fits wherever in the ring it
 /// starts, and although the peer need not have told of the last quarter that it consumed.
 pub(crate) fn longest_at_once(ring: &SendRing) -> usize {
-    let chunk = longest_chunk(ring);
+    let chunk = streamed_chunk(ring);
     let frames = ring.capacity() as usize / 2 / crate::frame::size(chunk + EXTENSION + Tags::LONGEST);
     frames * chunk
 }
@@ -148,6 +155,8 @@ pub(crate) fn longest_at_once(ring: &SendRing) -> usize {
 pub(crate) struct Stream<'m> {
     route: &'m Arc<Route>,
     payload: &'m [u8],
+    /// Where the payload stands, if it may be lent.
+    buffer: Option<&'m Buffer>,
     tags: Tags<'m>,
     /// Bytes that are in the ring.
     sent: usize,
@@ -169,9 +178,18 @@ impl<'m> Stream<'m> {
         Stream {
             route,
             payload,
+            buffer: None,
             tags: tags.understood(|| route.reads_traces()),
             sent: 0,
             state: State::Waiting,
+        }
+    }
+
+    /// Of a message whose chunks may be lent. What of them is under way when the stream is over holds the buffer.
+    pub(crate) fn lending(route: &'m Arc<Route>, buffer: &'m Buffer, tags: Tags<'m>) -> Stream<'m> {
+        Stream {
+            buffer: Some(buffer),
+            ..Stream::new(route, buffer, tags)
         }
     }
 
@@ -189,7 +207,7 @@ impl<'m> Stream<'m> {
         if len > max {
             return Err(SendError::TooLongAtOnce { len, max });
         }
-        let chunk = longest_chunk(self.ring());
+        let chunk = streamed_chunk(self.ring());
         let frame = crate::frame::size(chunk + Chunk::extension_len(&self.tags)) as u64;
         // All of its frames, and the padding before the end of the ring.
         let needed = (len.div_ceil(chunk) as u64 + 1) * frame;
@@ -266,7 +284,7 @@ impl<'m> Stream<'m> {
         // Of a mailbox that was closed half-way nothing more is sent; dropping the stream tells the peer.
         route.check(self.payload.len())?;
         let left = self.payload.len() - self.sent;
-        let len = left.min(longest_chunk(ring));
+        let len = left.min(streamed_chunk(ring));
         let is_last = len == left;
         let tags = if is_last { self.tags } else { Tags::default() };
         let extension = Chunk::extension_len(&tags);
@@ -287,10 +305,19 @@ impl<'m> Stream<'m> {
             self.state = State::Over;
             self.lane().finish(route, self.payload.len() as u64);
         }
+        let range = self.sent..self.sent + len;
         let (head, body) = claim.body().split_at_mut(extension);
         chunk.encode(head);
-        body.copy_from_slice(&self.payload[self.sent..self.sent + len]);
-        claim.commit(Kind::Chunk, chunk.flags(), extension as u8, route.handle);
+        let (flags, extension) = (chunk.flags(), extension as u8);
+        match self.buffer {
+            Some(buffer) => {
+                claim.commit_lent(Kind::Chunk, flags, extension, route.handle, buffer.part(range));
+            }
+            None => {
+                body.copy_from_slice(&self.payload[range]);
+                claim.commit(Kind::Chunk, flags, extension, route.handle);
+            }
+        }
         self.sent += len;
         route.peer.flush();
         Ok(())

@@ -9,6 +9,7 @@ pub mod address;
 mod answer;
 pub mod ask;
 mod breakage;
+pub mod buffer;
 mod candidates;
 pub mod checksum;
 mod chunk;
@@ -55,8 +56,9 @@ pub mod typed;
 pub mod wait;
 pub mod watch;
 
-pub use address::{Address, SendBatch, SendError};
+pub use address::{Address, SendBatch, SendError, Unsent};
 pub use ask::Asker;
+pub use buffer::Buffer;
 pub use connect::ConnectError;
 pub use dead_letter::{DeadLetter, DeadLetters, Reason};
 pub use event::Event;

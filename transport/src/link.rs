@@ -249,6 +249,12 @@ pub trait LinkSender: Send {
     /// # Errors
     /// [`LinkError`]: the link is dead.
     fn push(&mut self, lanes: &SendLanes) -> Result<Push, LinkError>;
+
+    /// Whether it takes payloads from where they were written, and so asks the large lane's ring for
+    /// [`SendRing::gathered_piece`]. A link that does not finds them in the ring.
+    fn gathers(&self) -> bool {
+        false
+    }
 }
 
 /// The half of a link that receives.

@@ -1,6 +1,7 @@
 //! A node: listens, dials, keeps sessions over whatever links there are, and owns the mailboxes.
 
 use std::collections::HashMap;
+use std::io;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Receiver;
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::address::{Address, Target};
 use crate::answer::Guests;
+use crate::buffer::{Buffer, BufferPool};
 use crate::connect::{self, ConnectError};
 use crate::control::MAX_NAME;
 use crate::dead_letter::{DeadLetter, DeadLetters, Reason};
@@ -246,6 +248,7 @@ impl NodeBuilder {
             dead_letters: DeadLetters::default(),
             events: Events::default(),
             latencies: Arc::default(),
+            buffers: Arc::default(),
             peers: Mutex::default(),
             peers_version: AtomicU64::new(1),
             attention: AtomicBool::new(false),
@@ -345,6 +348,15 @@ impl Node {
     /// The addresses that the node listens on, as others dial them.
     pub fn addresses(&self) -> &[String] {
         &self.inner.addresses
+    }
+
+    /// A buffer of `len` bytes, up to 1 GiB, to write a message into and to send by [`crate::Address::send_buffer`]. It has what an
+    /// earlier message of this node left in it, zeroes at first.
+    ///
+    /// # Errors
+    /// The system's, when it has no memory left; `InvalidInput` for a longer one.
+    pub fn buffer(&self, len: usize) -> io::Result<Buffer> {
+        self.inner.buffer(len)
     }
 
     /// Opens a mailbox. Peers reach it by its name.
@@ -516,6 +528,7 @@ pub(crate) struct NodeInner {
     pub(crate) dead_letters: DeadLetters,
     pub(crate) events: Events,
     pub(crate) latencies: Arc<Latencies>,
+    buffers: Arc<BufferPool>,
     pub(crate) peers: Mutex<Vec<Arc<PeerInner>>>,
     pub(crate) peers_version: AtomicU64,
     /// Something happened to a peer that its link does not tell of: see [`NodeInner::attend`].
@@ -549,6 +562,10 @@ impl Wake for WakeDriver {
 impl NodeInner {
     pub(crate) fn now(&self) -> Time {
         self.surroundings.now()
+    }
+
+    pub(crate) fn buffer(&self, len: usize) -> io::Result<Buffer> {
+        self.buffers.take(len)
     }
 
     pub(crate) fn timing(&self) -> Timing {

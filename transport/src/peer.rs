@@ -242,6 +242,7 @@ impl PeerInner {
         let lanes = ReceiveLanes::new(memory.receive.clone(), integrity, link.arrival);
         let assembler = Assembler::new(lanes.rings[Lane::Large.index()].capacity());
         let large = LargeLane::new(send.ring(Lane::Large));
+        send.ring(Lane::Large).lend(link.sender.gathers());
         let doorbell = OnceLock::new();
         if let Some(bell) = link.doorbell {
             let _ = doorbell.set(bell);

@@ -8,9 +8,11 @@
 //! the frames in flight; every other byte of a send ring is zero. A frame becomes visible when its first word
 //! turns from zero to something else, which is the last thing a producer does.
 
+mod lent;
 mod receive;
 mod send;
 
+pub use lent::Gathered;
 pub use receive::{Arrival, Frame, ReceiveRing};
 pub use send::{Claim, ClaimError, CreditError, Piece, SendRing};
 

@@ -28,6 +28,7 @@ impl Latency {
         Load {
             senders: self.senders,
             peers: self.messages.peers,
+            ..Load::ONE
         }
     }
 }
@@ -40,6 +41,9 @@ pub(crate) struct Throughput {
     /// Threads that send
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64), default_value = "1")]
     pub(crate) senders: u32,
+    /// Sends messages over 16 KiB as slices, which are copied into the ring, and not in buffers
+    #[arg(long)]
+    pub(crate) copied: bool,
 }
 
 impl Throughput {
@@ -47,6 +51,7 @@ impl Throughput {
         Load {
             senders: self.senders,
             peers: self.messages.peers,
+            copied: self.copied,
         }
     }
 }

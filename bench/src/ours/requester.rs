@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use transport::{Address, Node, SendError};
+use transport::{Address, Buffer, Node, SendError, Unsent};
 
 use super::Setup;
 use super::inbox::{Inbox, Order, SLEEP_AT_MOST, number, send};
@@ -19,6 +19,8 @@ use crate::wait::{Gone, Idle, Next, STALLED_AFTER, Wait};
 const PATIENCE: Duration = STALLED_AFTER;
 /// A sender that is more than twice as early as this for its next message sleeps until it is this early.
 const EARLY: Duration = Duration::from_micros(500);
+/// Longer messages are sent in buffers, unless they are to be copied.
+const LONGEST_COPIED: usize = 16 << 10;
 /// How long one of several near nodes sleeps before the others have a turn again.
 const TURN: Duration = Duration::from_millis(1);
 
@@ -50,7 +52,7 @@ impl NearPeer {
             .address(FAR_MAILBOX)
             .map_err(failed("asking for the far mailbox"))?;
         let mut greeting = vec![0x5a; setup.size];
-        greeting[..8].copy_from_slice(&load::number(index, 0).to_le_bytes());
+        load::mark(&mut greeting, load::number(index, 0));
         far.send_timeout(&greeting, None, PATIENCE)
             .map_err(failed("greeting the far mailbox"))?;
         if mailbox
@@ -85,7 +87,7 @@ impl Requester {
     pub(super) fn next(&mut self, round_trip: u64) -> (&[u8], &mut NearPeer) {
         let peers = self.peers.len() as u64;
         let stream = (round_trip % peers) as u32;
-        self.message[..8].copy_from_slice(&load::number(stream, round_trip / peers).to_le_bytes());
+        load::mark(&mut self.message, load::number(stream, round_trip / peers));
         (&self.message, &mut self.peers[stream as usize])
     }
 
@@ -193,6 +195,7 @@ impl<'a> Sender<'a> {
     fn run(&self, plan: &Plan) -> Result<(), Error> {
         let mut message = vec![0x5a; plan.size];
         match plan.pace {
+            None if plan.size > LONGEST_COPIED && !self.load.copied => self.in_buffers(plan),
             None => self.as_fast_as_it_goes(plan, &mut message),
             Some(_) => self.at_a_rate(plan, &mut message),
         }
@@ -218,7 +221,7 @@ impl<'a> Sender<'a> {
                     continue;
                 }
                 sent = true;
-                message[..8].copy_from_slice(&load::number(*stream, sequence).to_le_bytes());
+                load::mark(message, load::number(*stream, sequence));
                 match batch.try_send(message) {
                     Ok(()) => {}
                     Err(full) if full.is_full() => self.send_when_possible(peer, message)?,
@@ -236,6 +239,52 @@ impl<'a> Sender<'a> {
         Ok(())
     }
 
+    /// As fast as it goes, each message in a buffer of its node. What a message says beside its number is left as it is.
+    fn in_buffers(&self, plan: &Plan) -> Result<(), Error> {
+        for sequence in 0..plan.count {
+            let mut sent = false;
+            for (stream, peer) in &self.streams {
+                if sequence >= self.load.share(*stream, plan.count) {
+                    continue;
+                }
+                sent = true;
+                let mut buffer = peer.node.buffer(plan.size).map_err(failed("taking a buffer"))?;
+                load::mark(&mut buffer, load::number(*stream, sequence));
+                self.send_buffer(peer, buffer)?;
+            }
+            if !sent {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Drives the node, which is how room is heard of, until the buffer is sent.
+    fn send_buffer(&self, peer: &NearPeer, mut buffer: Buffer) -> Result<(), Error> {
+        let mut idle = Idle::new(peer.inbox.wait, self.gone);
+        loop {
+            let Unsent { why, buffer: unsent } = match peer.far.try_send_buffer(buffer) {
+                Ok(()) => return Ok(()),
+                Err(unsent) => unsent,
+            };
+            let too_long = matches!(why, SendError::TooLongAtOnce { .. });
+            let Some(unsent) = unsent.filter(|_| too_long || why.is_full()) else {
+                return Err(failed("sending a buffer")(why));
+            };
+            buffer = unsent;
+            if !too_long {
+                peer.node.poll();
+                if idle.found_nothing()? == Next::Look {
+                    continue;
+                }
+            }
+            return peer
+                .far
+                .send_buffer_timeout(buffer, None, STALLED_AFTER)
+                .map_err(failed("sending a buffer"));
+        }
+    }
+
     /// Each message when it is due, or as soon after as there is room.
     fn at_a_rate(&self, plan: &Plan, message: &mut [u8]) -> Result<(), Error> {
         let Some(pace) = plan.pace else { return Ok(()) };
@@ -251,7 +300,7 @@ impl<'a> Sender<'a> {
                     continue;
                 }
                 self.wait_until(pace.due(self.load, *stream, sequence), peer)?;
-                message[..8].copy_from_slice(&load::number(*stream, sequence).to_le_bytes());
+                load::mark(message, load::number(*stream, sequence));
                 match send(&peer.far, message) {
                     Ok(()) => {}
                     Err(full) if full.is_full() => self.send_when_possible(peer, message)?,

@@ -7,6 +7,7 @@ use std::os::fd::BorrowedFd;
 
 use transport::lane::Lane;
 use transport::link::LinkError;
+use transport::memory::RingMemory;
 use transport::ring::{Position, ReceiveRing};
 
 #[cfg(feature = "verbs")]
@@ -29,6 +30,8 @@ pub(crate) enum Request {
         len: usize,
         /// The position up to which the lane has been pushed when this is taken.
         end: Position,
+        /// The end of what appears at the peer stands in other memory.
+        lent: Option<Lent>,
     },
     /// Tell the peer up to where its ring of this lane has been consumed.
     Acknowledge {
@@ -39,10 +42,30 @@ pub(crate) enum Request {
     },
 }
 
+/// Where the rest of a write comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Lent {
+    /// Bytes that come out of the ring, before the rest.
+    pub(crate) head: usize,
+    /// Which memory has the rest: a number of [`Outbound::lend`].
+    pub(crate) memory: usize,
+    /// Where in that memory, in bytes.
+    pub(crate) offset: usize,
+}
+
 /// The half that sends.
 pub(crate) trait Outbound: Send {
     /// Whether bytes have to be carried at all: false where both ends map the same ring.
     const CARRIES: bool;
+
+    /// Whether it writes from other memory than the rings as well.
+    const GATHERS: bool;
+
+    /// Makes memory known to the device, so that requests of the next post may name it; `None` where the device does not take
+    /// it.
+    fn lend(&mut self, _memory: &RingMemory) -> Option<usize> {
+        None
+    }
 
     /// Takes the first requests of the list, in order, and says how many: fewer than all when the device is full.
     fn post(&mut self, requests: &[Request]) -> Result<usize, LinkError>;

@@ -126,6 +126,7 @@ impl ShmOutbound {
 
 impl Outbound for ShmOutbound {
     const CARRIES: bool = false;
+    const GATHERS: bool = false;
 
     fn post(&mut self, requests: &[Request]) -> Result<usize, LinkError> {
         self.bell.anchor.check()?;

@@ -15,6 +15,7 @@ use rustix::time::{
 };
 use transport::lane::{LANES, Lane};
 use transport::link::LinkError;
+use transport::memory::RingMemory;
 use transport::ring::{Position, ReceiveRing};
 
 use super::{Inbound, Outbound, Request};
@@ -24,6 +25,8 @@ use crate::rdma::anchor::Anchor;
 mod completion;
 pub(crate) mod connection;
 pub(crate) mod device;
+mod gather;
+mod lending;
 mod notice;
 pub(crate) mod notify;
 mod region;
@@ -46,6 +49,11 @@ impl VerbsOutbound {
 
 impl Outbound for VerbsOutbound {
     const CARRIES: bool = true;
+    const GATHERS: bool = true;
+
+    fn lend(&mut self, memory: &RingMemory) -> Option<usize> {
+        self.connection.send_queue().lend(memory)
+    }
 
     fn post(&mut self, requests: &[Request]) -> Result<usize, LinkError> {
         // Until the peer's queue pair is ready, what is sent would only be sent again.

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{Drive, LaneSizes, Mailbox, MailboxOptions, Node, Overflow, Reason, SendError, Timing};
 
-fn large_mailbox(node: &Node, name: &str, capacity: u32, overflow: Overflow) -> Mailbox {
+pub(super) fn large_mailbox(node: &Node, name: &str, capacity: u32, overflow: Overflow) -> Mailbox {
     let options = MailboxOptions {
         capacity,
         overflow,
@@ -22,7 +22,7 @@ fn large_mailbox(node: &Node, name: &str, capacity: u32, overflow: Overflow) -> 
 }
 
 /// A message whose every byte tells where it belongs.
-fn pattern(number: u64, len: usize) -> Vec<u8> {
+pub(super) fn pattern(number: u64, len: usize) -> Vec<u8> {
     let mut bytes: Vec<u8> = (0..len)
         .map(|index| (index as u64).wrapping_mul(0x9e37_79b9).wrapping_add(number) as u8)
         .collect();
@@ -32,7 +32,7 @@ fn pattern(number: u64, len: usize) -> Vec<u8> {
     bytes
 }
 
-fn assert_is_pattern(message: &[u8], number: u64, len: usize) {
+pub(super) fn assert_is_pattern(message: &[u8], number: u64, len: usize) {
     assert_eq!(message.len(), len, "length of message {number}");
     assert!(message == pattern(number, len), "bytes of message {number}");
 }

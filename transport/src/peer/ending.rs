@@ -55,6 +55,7 @@ impl PeerInner {
         receive.link = None;
         self.gate.put(None);
         *lock(&self.link) = None;
+        self.send.ring(Lane::Large).settle();
         for ring in &self.send.rings {
             ring.close();
         }

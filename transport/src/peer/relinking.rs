@@ -28,6 +28,7 @@ impl PeerInner {
     pub(super) fn lose_link(self: &Arc<Self>, receive: &mut Receive) {
         self.gate.put(None);
         let had_link = receive.unlink();
+        self.send.ring(Lane::Large).settle();
         self.blocked.store(false, Ordering::Relaxed);
         self.failed.store(false, Ordering::Release);
         let failure = lock(&self.failure).take();
@@ -78,6 +79,7 @@ impl PeerInner {
         if receive.unlink() {
             self.wait_for_a_link("another link takes its place".into());
         }
+        self.send.ring(Lane::Large).settle();
         receive.suspensions += 1;
         let consumed = receive.lanes.rings.each_mut().map(|ring| {
             if !is_broken(Breakage::ForgetsToForget) {
@@ -130,6 +132,7 @@ impl PeerInner {
         // From here on a failure is the new link's.
         self.failed.store(false, Ordering::Release);
         lock(&self.failure).take();
+        self.send.ring(Lane::Large).lend(link.sender.gathers());
         self.gate.put(Some(link.sender));
         *lock(&self.link) = Some(description.clone());
         drop(receive);

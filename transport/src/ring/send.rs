@@ -7,6 +7,7 @@
 
 use crossbeam_utils::CachePadded;
 
+use super::lent::Lent;
 use super::{MIN_CAPACITY, Position, max_frame};
 use crate::frame::{self, HEADER, Header, Integrity, Kind, field};
 use crate::memory::RingMemory;
@@ -62,9 +63,10 @@ pub struct Piece {
 
 /// The sender's ring of one lane.
 pub struct SendRing {
-    memory: RingMemory,
+    pub(super) memory: RingMemory,
     capacity: u64,
-    integrity: Integrity,
+    pub(super) integrity: Integrity,
+    pub(super) lent: Lent,
     /// Where the peer itself publishes its consumed position, having zeroed what it consumed: memory shared by both.
     shared: Option<RingMemory>,
     claimed: CachePadded<AtomicU64>,
@@ -90,6 +92,7 @@ impl SendRing {
             memory,
             capacity,
             integrity,
+            lent: Lent::default(),
             shared: None,
             claimed: CachePadded::new(AtomicU64::new(0)),
             released: CachePadded::new(AtomicU64::new(0)),
@@ -142,7 +145,7 @@ impl SendRing {
     }
 
     #[inline]
-    fn offset(&self, position: Position) -> usize {
+    pub(super) fn offset(&self, position: Position) -> usize {
         (position & (self.capacity - 1)) as usize
     }
 
@@ -233,7 +236,7 @@ impl SendRing {
     /// Never inlined, while claim and commit always are: left to the compiler, the path of every send grows and shrinks by a
     /// tenth with code that has nothing to do with it.
     #[inline(never)]
-    fn publish(&self, position: Position, header: Header, body_len: usize) {
+    pub(super) fn publish(&self, position: Position, header: Header, body_len: usize) {
         let first = header.first_word();
         if let Integrity::Checked(checksum) = &self.integrity {
             let body = self.bytes(position + HEADER as u64, body_len);
@@ -346,7 +349,7 @@ impl SendRing {
             self.released.fetch_max(position, Ordering::AcqRel);
             return Ok(());
         }
-        zero(&self.memory, released, position);
+        self.clear(released, position);
         // Release: a producer that sees the new position sees the zeroes below it.
         self.released.store(position, Ordering::Release);
         Ok(())
@@ -430,10 +433,10 @@ impl std::fmt::Debug for SendRing {
 /// padding, so that nobody behind it waits.
 #[must_use = "an uncommitted claim holds up every later frame of the lane"]
 pub struct Claim<'r> {
-    ring: &'r SendRing,
+    pub(super) ring: &'r SendRing,
     position: Position,
-    len: usize,
-    open: bool,
+    pub(super) len: usize,
+    pub(super) open: bool,
 }
 
 impl Claim<'_> {

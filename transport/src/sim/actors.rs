@@ -10,7 +10,7 @@ use super::host::{Correspondence, Inbox, Life, Route, TIMING, inbox_name, poll};
 use super::random::Random;
 use crate::connect::connect;
 use crate::session::Time;
-use crate::{Event, Peer, SendError};
+use crate::{Address, Event, Peer, SendError};
 
 /// What the actors of one host may do, and with what.
 pub(super) struct Turn<'t> {
@@ -149,7 +149,11 @@ impl Turn<'_> {
         let longest = *self.random.pick(&[16, 100, 100, 100, 900, 3_000]);
         let id = self.books.next_id();
         let message = payload(id, self.random.between(8, longest) as usize);
-        match address.try_send_with(&message, Some(id)) {
+        let sent = match self.random.one_in(3) {
+            true => Self::send_by_buffer(peer, address, &message, id),
+            false => address.try_send_with(&message, Some(id)),
+        };
+        match sent {
             Ok(()) => {
                 self.books
                     .sent(life, peer.0.session_id, route.sequence, to, message.len());
@@ -158,6 +162,20 @@ impl Turn<'_> {
             Err(SendError::MailboxClosed { .. } | SendError::SessionOver(_)) => route.address = None,
             Err(_) => {}
         }
+    }
+
+    /// Where links gather, the message is lent. Its buffer is written anew as soon as it is to be had again.
+    fn send_by_buffer(
+        peer: &Peer,
+        address: &Address,
+        message: &[u8],
+        correlation: u64,
+    ) -> Result<(), SendError> {
+        let mut buffer = peer.0.node.buffer(message.len()).expect("memory for a buffer");
+        buffer.copy_from_slice(message);
+        address
+            .try_send_buffer_with(buffer, Some(correlation))
+            .map_err(|unsent| unsent.why)
     }
 
     fn take(&mut self, life: &mut Life, at: usize) {

@@ -228,6 +228,7 @@ impl Wire for SimWire {
         Ok(Link {
             sender: Box::new(SimSender {
                 handle: handle.clone(),
+                gathers: medium == Medium::Writes,
                 pushed: from,
                 frontier: from,
                 told: [0; LANES],
@@ -256,6 +257,8 @@ fn lanes_in_one(sizes: &LaneSizes) -> Result<LaneMemory, LinkError> {
 
 struct SimSender {
     handle: Arc<Handle>,
+    /// One-sided writes take payloads from where they were written.
+    gathers: bool,
     /// What has been given to the network, at any byte.
     pushed: [Position; LANES],
     /// What was committed at the last look: where a frame ends.
@@ -267,6 +270,10 @@ struct SimSender {
 const LONGEST_SPAN: u64 = 3_000;
 
 impl LinkSender for SimSender {
+    fn gathers(&self) -> bool {
+        self.gathers
+    }
+
     fn push(&mut self, lanes: &SendLanes) -> Result<Push, LinkError> {
         let end = self.handle.end;
         let handle = self.handle.clone();
@@ -342,14 +349,15 @@ impl SimSender {
                     .saturating_sub(connection.under_way(self.handle.end)) as u64,
             };
             // What ends a write in zeroes is not sent: the peer's ring is zero there.
-            let mut content_end = Position::MAX;
+            let (mut content_end, mut lent) = (Position::MAX, None);
             if self.pushed[index] == self.frontier[index] {
                 self.frontier[index] = match connection.medium {
                     Medium::Stream => ring.committed(self.pushed[index], LONGEST_SPAN),
                     Medium::Writes => {
-                        let piece = ring.committed_piece(self.pushed[index], LONGEST_SPAN);
-                        content_end = piece.content_end;
-                        piece.end
+                        let gathered = ring.gathered_piece(self.pushed[index], LONGEST_SPAN);
+                        content_end = gathered.piece.content_end;
+                        lent = gathered.lent;
+                        gathered.piece.end
                     }
                 };
             }
@@ -370,7 +378,11 @@ impl SimSender {
                 Medium::Writes => from + left,
             };
             self.pushed[index] = to;
-            let bytes = ring.span(from, to.min(content_end)).concat();
+            let mut bytes = ring.span(from, to.min(content_end)).concat();
+            if let Some((head, part)) = lent {
+                bytes.truncate(head);
+                bytes.extend_from_slice(part.bytes());
+            }
             if !connection.carries(bytes.len()) || connection.mute {
                 continue;
             }

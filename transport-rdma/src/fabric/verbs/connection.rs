@@ -23,9 +23,11 @@ use transport::memory::RingMemory;
 
 use super::completion::{Channel, Completion, Queue};
 use super::device::{Device, because};
+use super::gather::{self, Gather};
+use super::lending::Lending;
 use super::notice::Notice;
 use super::region::{Access, Region};
-use crate::fabric::{Request, cell};
+use crate::fabric::{Lent, Request, cell};
 use crate::limits::{self, CELL};
 use crate::rdma::SmallFrames;
 use crate::rdma::offer::Offer;
@@ -82,6 +84,7 @@ impl Prepared {
         let mut builder = domain.create_qp_builder();
         builder
             .setup_max_send_wr(depth)
+            .setup_max_send_sge(2)
             .setup_max_recv_wr(receive_depth)
             .setup_send_cq(send_queue.handle())
             .setup_recv_cq(receive_queue.handle());
@@ -222,6 +225,7 @@ impl Prepared {
                 queue_pair,
                 completions: send_queue.clone(),
                 send,
+                lending: Lending::new(domain),
                 peer,
                 max_inline,
                 depth: u64::from(depth),
@@ -349,6 +353,13 @@ impl Write {
         }
     }
 
+    fn lent(&self) -> Option<Lent> {
+        match self {
+            Write::Link(Request::Write { lent, .. }) => *lent,
+            _ => None,
+        }
+    }
+
     fn is_large(&self) -> bool {
         matches!(
             self,
@@ -365,6 +376,7 @@ pub(crate) struct SendQueue {
     queue_pair: GenericQueuePair,
     completions: Queue,
     send: [Region; LANES],
+    lending: Lending,
     peer: Offer,
     max_inline: usize,
     depth: u64,
@@ -383,9 +395,85 @@ pub(crate) struct SendQueue {
 }
 
 impl SendQueue {
-    /// Posts the first of `writes`, as many as there is room for, as one list; says how many. The last one carries a
-    /// wake-up when the peer wants that; those that the peer learns of by notices carry them, which wake as well.
+    /// Posts the first of `writes`, as many as there is room for, in lists between those that take payloads from other memory;
+    /// says how many. The last of each list carries a wake-up when the peer wants that; those that the peer learns of by
+    /// notices carry them, which wake as well.
     pub(crate) fn post(
+        &mut self,
+        writes: impl ExactSizeIterator<Item = Write> + Clone,
+        peer_notify: Option<u32>,
+    ) -> Result<usize, LinkError> {
+        if writes.clone().all(|write| write.lent().is_none()) {
+            return self.post_list(writes, peer_notify);
+        }
+        let mut posted = 0;
+        loop {
+            let mut rest = writes.clone().skip(posted);
+            let listed = rest.clone().take_while(|write| write.lent().is_none()).count();
+            let (wanted, taken) = match rest.next() {
+                None => return Ok(posted),
+                Some(write) if listed == 0 => (1, usize::from(self.post_gathered(write)?)),
+                Some(_) => {
+                    let list = writes.clone().skip(posted).take(listed);
+                    (listed, self.post_list(list, peer_notify)?)
+                }
+            };
+            posted += taken;
+            if taken < wanted {
+                return Ok(posted);
+            }
+        }
+    }
+
+    /// Posts a write of a frame whose payload stands in other memory, if there is room.
+    fn post_gathered(&mut self, write: Write) -> Result<bool, LinkError> {
+        let Write::Link(Request::Write {
+            lane,
+            offset,
+            len,
+            lent:
+                Some(Lent {
+                    head,
+                    memory,
+                    offset: from,
+                }),
+            ..
+        }) = write
+        else {
+            return Ok(false);
+        };
+        if self.posted - self.completed >= self.depth || self.large.len() >= limits::verbs::LARGE_SPANS {
+            self.reap()?;
+        }
+        if !self.has_room() {
+            return Ok(false);
+        }
+        let Some(rest) = self.lending.region(memory) else {
+            return Err(LinkError::Device(format!("memory {memory} is not registered")));
+        };
+        let (local, remote) = (&self.send[lane.index()], &self.peer.rings[lane.index()]);
+        let id = self.posted + 1;
+        let gather = Gather {
+            pieces: [
+                (local.local_key(), local.committed(offset, head)),
+                (rest.local_key(), rest.committed(from, len - head)),
+            ],
+            address: remote.address.wrapping_add(offset as u64),
+            key: remote.key,
+            immediate: write.notice(self.peer.small_frames),
+        };
+        // The queue pair lives as long as this.
+        if !gather::post(&self.queue_pair, id, &gather)? {
+            self.reap()?;
+            return Ok(false);
+        }
+        (self.posted, self.signalled) = (id, id);
+        self.large.push_back(id);
+        self.lending.used(memory, id);
+        Ok(true)
+    }
+
+    fn post_list(
         &mut self,
         writes: impl ExactSizeIterator<Item = Write> + Clone,
         peer_notify: Option<u32>,
@@ -519,6 +607,11 @@ impl SendQueue {
             None => Ok(()),
             Some(reason) => Err(LinkError::Device(reason.clone())),
         }
+    }
+
+    /// Makes memory beside the rings known to the device: see [`crate::fabric::Outbound::lend`].
+    pub(crate) fn lend(&mut self, memory: &RingMemory) -> Option<usize> {
+        self.lending.lend(memory, self.completed)
     }
 
     /// Whether a post would find room, for the large lane too.
