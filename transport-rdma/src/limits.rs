@@ -53,6 +53,9 @@ pub(crate) mod verbs {
     pub(crate) const RNR_RETRIES: u8 = 7;
     /// First and longest sleep before the peer has confirmed that it will wake us: each is double the one before.
     pub(crate) const UNCONFIRMED_SLEEP: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(64)];
+    /// Time between two looks at whether the device is still of use, each of which costs two system calls. Whoever removes
+    /// a soft-RoCE device may have to wait for so long, and for as long as an idle link sleeps: a heartbeat.
+    pub(crate) const DEVICE_LOOKS: Duration = Duration::from_millis(100);
     /// Wake-ups that came without a sleep between them, after which the peer is told to stop sending any.
     pub(crate) const WAKES_WITHOUT_SLEEP: u32 = 64;
 }

@@ -36,7 +36,8 @@ pub mod names {
     pub const TAKEN_MESSAGES: &str = "node_mailbox_taken_messages";
     /// `node`, `mailbox`, `protocol`: seconds from when a message came in until it was taken, of a sample.
     pub const WAITED: &str = "node_mailbox_waited_seconds";
-    /// `node`, `transport`, `figure`: what the transport counts below its links. Of rdma: completions, and failed completions.
+    /// `node`, `transport`, `figure`: what the transport counts below its links. Of rdma: completions, failed completions, and device
+    /// events.
     pub const TRANSPORT: &str = "node_transport_total";
     /// `node`, `reason`: messages that were not delivered.
     pub const DEAD_LETTERS: &str = "node_dead_letters_total";

@@ -25,8 +25,10 @@ use crate::rdma::anchor::Anchor;
 mod completion;
 pub(crate) mod connection;
 pub(crate) mod device;
+mod events;
 mod gather;
 mod lending;
+mod life;
 mod notice;
 pub(crate) mod notify;
 mod region;
@@ -204,6 +206,7 @@ impl VerbsInbound {
             self.set_timer(None)?;
         }
         self.anchor.check()?;
+        self.connection.check_device()?;
         self.take_immediates()?;
         match self.connection.try_send_queue() {
             Some(mut queue) => queue.reap(),

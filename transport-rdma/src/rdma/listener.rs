@@ -9,18 +9,18 @@ use transport::link::{Listener, TransportError, Wire};
 
 use super::SCHEME;
 use super::wire::RdmaWire;
-use crate::fabric::verbs::device::Device;
+use crate::fabric::verbs::device::OnDemand;
 
 /// A listening TCP socket.
 pub(super) struct RdmaListener {
-    device: Arc<Device>,
+    device: Arc<OnDemand>,
     socket: TcpListener,
     address: SocketAddr,
 }
 
 impl RdmaListener {
     pub(super) fn new(
-        device: Arc<Device>,
+        device: Arc<OnDemand>,
         text: &str,
         addresses: &[SocketAddr],
     ) -> Result<RdmaListener, TransportError> {

@@ -17,36 +17,56 @@ use super::SmallFrames;
 use super::anchor::{Anchor, socket_error};
 use super::offer::Offer;
 use crate::fabric::verbs::connection::{CELL_PAGE, Prepared};
-use crate::fabric::verbs::device::Device;
+use crate::fabric::verbs::device::{Device, OnDemand};
 use crate::fabric::verbs::{VerbsInbound, VerbsOutbound};
+use crate::limits::verbs::DEVICE_LOOKS;
 use crate::link::{Receiver, Sender};
 
 /// A connected socket, and after the offer a queue pair that waits for the peer's.
 pub(super) struct RdmaWire {
-    device: Arc<Device>,
+    device: Arc<OnDemand>,
+    /// The device, once it is needed.
+    opened: Option<Arc<Device>>,
     stream: TcpStream,
     peer: SocketAddr,
     prepared: Option<Prepared>,
 }
 
 impl RdmaWire {
-    pub(super) fn new(device: Arc<Device>, stream: TcpStream, peer: SocketAddr) -> io::Result<RdmaWire> {
+    pub(super) fn new(device: Arc<OnDemand>, stream: TcpStream, peer: SocketAddr) -> io::Result<RdmaWire> {
         stream.set_nonblocking(true)?;
         stream.set_nodelay(true)?;
         Ok(RdmaWire {
             device,
+            opened: None,
             stream,
             peer,
             prepared: None,
         })
     }
 
-    /// Waits until the socket is ready; the peer's end counts as ready.
+    /// The same wire, with the device that it is going to use.
+    pub(super) fn on(self, device: Arc<Device>) -> RdmaWire {
+        RdmaWire {
+            opened: Some(device),
+            ..self
+        }
+    }
+
+    /// Waits until the socket is ready, or for a while: then the caller tries again. The peer's end counts as ready.
     fn wait(&self, for_what: PollFlags, deadline: Instant) -> Result<(), LinkError> {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(LinkError::TimedOut);
         }
+        // Whoever removes the device waits for this handshake too.
+        let left = match &self.opened {
+            Some(device) => {
+                device.check()?;
+                left.min(DEVICE_LOOKS)
+            }
+            None => left,
+        };
         let timeout = Timespec {
             tv_sec: left.as_secs().min(i32::MAX as u64) as i64,
             tv_nsec: i64::from(left.subsec_nanos()),
@@ -139,9 +159,13 @@ impl Wire for RdmaWire {
     }
 
     fn offer(&mut self, receive: &LaneMemory) -> Result<Vec<u8>, LinkError> {
-        let prepared = Prepared::new(&self.device, receive)?;
+        let device = match self.opened.take() {
+            Some(device) => device,
+            None => (self.device.device()).map_err(|error| LinkError::Device(error.to_string()))?,
+        };
+        let prepared = Prepared::new(&device, receive)?;
         let offer = prepared.offer().encode();
-        self.prepared = Some(prepared);
+        (self.opened, self.prepared) = (Some(device), Some(prepared));
         Ok(offer)
     }
 
@@ -160,10 +184,11 @@ impl Wire for RdmaWire {
         offer: &[u8],
         from: [Position; LANES],
     ) -> Result<Link, LinkError> {
-        let prepared = self
-            .prepared
-            .take()
-            .ok_or_else(|| LinkError::Device("a link was asked for before an offer was made".into()))?;
+        let (Some(device), Some(prepared)) = (self.opened.take(), self.prepared.take()) else {
+            return Err(LinkError::Device(
+                "a link was asked for before an offer was made".into(),
+            ));
+        };
         let offer = Offer::decode(offer)?;
         let len = |lane: Lane| memory.send[lane.index()].len() as u32;
         let sizes = LaneSizes {
@@ -172,7 +197,7 @@ impl Wire for RdmaWire {
             large: len(Lane::Large),
         };
         offer.check_sizes(&sizes, CELL_PAGE)?;
-        let arrival = match self.device.small_frames {
+        let arrival = match device.small_frames {
             SmallFrames::Polled => Arrival::Checked,
             SmallFrames::Announced => Arrival::Noticed,
         };

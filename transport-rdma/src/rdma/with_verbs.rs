@@ -11,42 +11,39 @@ use transport::link::{Listener, Transport, TransportError, Wire};
 use super::listener::RdmaListener;
 use super::wire::RdmaWire;
 use super::{RdmaOptions, SCHEME};
-use crate::fabric::verbs::device::Device;
+use crate::fabric::verbs::device::OnDemand;
 
 /// Links over RDMA writes: `rdma://host:port`, where host and port are those of a TCP socket that carries the
 /// handshake and stays open to tell when the peer's process ends.
+///
+/// The device is open while there are connections on it. When it is removed, they end within a heartbeat, and whoever
+/// connects later finds the device that is there by then.
 #[derive(Clone)]
 pub struct Rdma {
-    device: Arc<Device>,
+    device: Arc<OnDemand>,
+    found: String,
 }
 
 impl Rdma {
-    /// Opens the device.
+    /// Finds the device.
     ///
     /// # Errors
     /// [`TransportError::Unavailable`]: libibverbs, the device or its port is missing; says what mends it.
     pub fn new(options: RdmaOptions) -> Result<Rdma, TransportError> {
-        Ok(Rdma {
-            device: Arc::new(Device::open(&options)?),
-        })
+        let device = Arc::new(OnDemand::new(options));
+        let found = device.device()?.describe();
+        Ok(Rdma { device, found })
     }
 
-    /// The device, port and address in use, for people.
+    /// The device, port and address that were found, for people.
     pub fn device(&self) -> String {
-        let Device {
-            name,
-            port,
-            gid_index,
-            gid,
-            ..
-        } = &*self.device;
-        format!("{name} port {port} GID {gid_index} ({gid})")
+        self.found.clone()
     }
 }
 
 impl std::fmt::Debug for Rdma {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Rdma").field(&self.device()).finish()
+        f.debug_tuple("Rdma").field(&self.found).finish()
     }
 }
 
@@ -60,10 +57,11 @@ impl Transport for Rdma {
     }
 
     fn figures(&self) -> Vec<(&'static str, u64)> {
-        let outcomes = &self.device.outcomes;
+        let counts = &self.device.counts;
         vec![
-            ("completions", outcomes.succeeded.load(Ordering::Relaxed)),
-            ("failed completions", outcomes.failed.load(Ordering::Relaxed)),
+            ("completions", counts.succeeded.load(Ordering::Relaxed)),
+            ("failed completions", counts.failed.load(Ordering::Relaxed)),
+            ("device events", counts.events.load(Ordering::Relaxed)),
         ]
     }
 
@@ -81,13 +79,15 @@ impl Transport for Rdma {
             address: format!("{SCHEME}://{address}"),
             source,
         };
+        // Without a device there is no need to trouble the peer.
+        let device = self.device.device()?;
         let mut last = io::Error::from(io::ErrorKind::TimedOut);
         for candidate in resolve(address)? {
             let left = deadline.saturating_duration_since(Instant::now());
             match TcpStream::connect_timeout(&candidate, left.max(Duration::from_millis(1))) {
                 Ok(stream) => {
                     let wire = RdmaWire::new(self.device.clone(), stream, candidate).map_err(unreachable)?;
-                    return Ok(Box::new(wire));
+                    return Ok(Box::new(wire.on(device)));
                 }
                 Err(error) => last = error,
             }

@@ -26,16 +26,18 @@ pub(super) struct Channel {
 #[derive(Clone)]
 pub(super) struct Queue {
     queue: Arc<BasicCompletionQueue>,
-    outcomes: Arc<Outcomes>,
+    counts: Arc<Counts>,
 }
 
-/// How many completions there were.
+/// How many completions and events there were.
 #[derive(Default)]
-pub(crate) struct Outcomes {
-    /// Of success.
+pub(crate) struct Counts {
+    /// Completions of success.
     pub(crate) succeeded: AtomicU64,
-    /// Of failures of their own.
+    /// Completions of failures of their own.
     pub(crate) failed: AtomicU64,
+    /// Events of devices and their ports.
+    pub(crate) events: AtomicU64,
 }
 
 /// One work request that has ended.
@@ -77,7 +79,7 @@ impl Channel {
         })?;
         Ok(Queue {
             queue,
-            outcomes: device.outcomes.clone(),
+            counts: device.counts.clone(),
         })
     }
 
@@ -149,10 +151,10 @@ impl Queue {
                 each(completion);
             }
             if succeeded > 0 {
-                self.outcomes.succeeded.fetch_add(succeeded, Ordering::Relaxed);
+                self.counts.succeeded.fetch_add(succeeded, Ordering::Relaxed);
             }
             if failed > 0 {
-                self.outcomes.failed.fetch_add(failed, Ordering::Relaxed);
+                self.counts.failed.fetch_add(failed, Ordering::Relaxed);
             }
             if filled.len() < AT_ONCE {
                 return Ok(());

@@ -255,7 +255,7 @@ impl Prepared {
             _receive: receive,
             cells,
             send_completions: send_queue,
-            _device: device,
+            device,
         });
         let receives = Receives {
             requests: receives,
@@ -287,12 +287,17 @@ pub(crate) struct Connection {
     /// Whether a push found no room, so that room is worth waking up for.
     blocked: AtomicBool,
     description: String,
-    _device: Arc<Device>,
+    device: Arc<Device>,
 }
 
 impl Connection {
     pub(crate) fn description(&self) -> &str {
         &self.description
+    }
+
+    /// Fails once the device is of no more use.
+    pub(crate) fn check_device(&self) -> Result<(), LinkError> {
+        self.device.check()
     }
 
     /// The send queue. Held for one post, never while waiting for anything.

@@ -1,14 +1,17 @@
 //! The device: which one, which port, which GID; and for each thing that is missing, what mends it.
+//!
+//! It is open only while something needs it, because the kernel can't remove a soft-RoCE device that a process has open.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use sideway::ibverbs::address::{Gid, GidType};
 use sideway::ibverbs::device::{DeviceInfo, DeviceList, GetDeviceListError, GetDeviceListErrorKind};
 use sideway::ibverbs::device_context::{DeviceContext, LinkLayer, Mtu, PortState};
-use transport::link::TransportError;
+use transport::link::{LinkError, TransportError};
 
-use super::completion::Outcomes;
+use super::completion::Counts;
+use super::life::{Entry, Life};
 use crate::limits::verbs::SEND_DEPTH;
 use crate::rdma::{RdmaOptions, SCHEME, SmallFrames};
 
@@ -26,8 +29,37 @@ pub(crate) struct Device {
     pub(crate) max_work_requests: u32,
     pub(crate) send_depth: u32,
     pub(crate) small_frames: SmallFrames,
-    /// What the work requests of all its connections came to.
-    pub(crate) outcomes: Arc<Outcomes>,
+    pub(super) counts: Arc<Counts>,
+    life: Life,
+}
+
+/// The device that the options ask for: opened when a connection needs it, shared by all that do, closed with the last.
+pub(crate) struct OnDemand {
+    options: RdmaOptions,
+    open: Mutex<Weak<Device>>,
+    /// Of all connections, on whatever device.
+    pub(crate) counts: Arc<Counts>,
+}
+
+impl OnDemand {
+    pub(crate) fn new(options: RdmaOptions) -> OnDemand {
+        OnDemand {
+            options,
+            open: Mutex::default(),
+            counts: Arc::default(),
+        }
+    }
+
+    /// The open device, which stays open while the caller keeps it.
+    pub(crate) fn device(&self) -> Result<Arc<Device>, TransportError> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(device) = open.upgrade().filter(|device| device.life.over().is_none()) {
+            return Ok(device);
+        }
+        let device = Arc::new(Device::open(&self.options, &self.counts)?);
+        *open = Arc::downgrade(&device);
+        Ok(device)
+    }
 }
 
 fn unavailable(missing: String) -> TransportError {
@@ -39,7 +71,7 @@ fn unavailable(missing: String) -> TransportError {
 
 impl Device {
     /// Opens the device that the options name, or the first one with an active port.
-    pub(crate) fn open(options: &RdmaOptions) -> Result<Device, TransportError> {
+    fn open(options: &RdmaOptions, counts: &Arc<Counts>) -> Result<Device, TransportError> {
         let list = DeviceList::new().map_err(no_list)?;
         let names: Vec<String> = list.iter().map(|device| device.name()).collect();
         if names.is_empty() {
@@ -57,16 +89,36 @@ impl Device {
                     names.join(", ")
                 )));
             };
-            return open_named(&list, index, wanted, options).map_err(unavailable);
+            return open_named(&list, index, wanted, options, counts).map_err(unavailable);
         }
         let mut reasons = Vec::new();
         for (index, name) in names.iter().enumerate() {
-            match open_named(&list, index, name, options) {
+            match open_named(&list, index, name, options, counts) {
                 Ok(device) => return Ok(device),
                 Err(reason) => reasons.push(reason),
             }
         }
         Err(unavailable(reasons.join("; ")))
+    }
+
+    /// Fails once the device is of no more use: whoever has it open is to close it.
+    pub(crate) fn check(&self) -> Result<(), LinkError> {
+        match self.life.over() {
+            Some(why) => Err(LinkError::Device(format!("{} {why}", self.name))),
+            None => Ok(()),
+        }
+    }
+
+    /// The device, port and address, for people.
+    pub(crate) fn describe(&self) -> String {
+        let Device {
+            name,
+            port,
+            gid_index,
+            gid,
+            ..
+        } = self;
+        format!("{name} port {port} GID {gid_index} ({gid})")
     }
 }
 
@@ -86,7 +138,14 @@ fn no_list(error: GetDeviceListError) -> TransportError {
     ))
 }
 
-fn open_named(list: &DeviceList, index: usize, name: &str, options: &RdmaOptions) -> Result<Device, String> {
+fn open_named(
+    list: &DeviceList,
+    index: usize,
+    name: &str,
+    options: &RdmaOptions,
+    counts: &Arc<Counts>,
+) -> Result<Device, String> {
+    let entry = Entry::of(name).map_err(|error| format!("{name} is being removed ({error})"))?;
     let device = list.get(index).ok_or_else(|| format!("{name}: gone"))?;
     let context = device.open().map_err(|error| {
         format!(
@@ -101,6 +160,8 @@ fn open_named(list: &DeviceList, index: usize, name: &str, options: &RdmaOptions
         Some(port) => vec![port],
         None => (1..=attributes.phys_port_cnt()).collect(),
     };
+    let life = Life::of(entry, &context, counts)
+        .map_err(|error| format!("{name} does not tell of its events ({error})"))?;
     let mut states = Vec::new();
     for port in ports {
         let about = match context.query_port(port) {
@@ -133,7 +194,8 @@ fn open_named(list: &DeviceList, index: usize, name: &str, options: &RdmaOptions
             max_work_requests,
             send_depth,
             small_frames: options.small_frames,
-            outcomes: Arc::default(),
+            counts: counts.clone(),
+            life,
             context,
         });
     }
