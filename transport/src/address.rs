@@ -485,7 +485,7 @@ impl<'r, T: Tagged> Slot<'r, T> {
     }
 
     /// Publishes the message.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn commit(mut self) {
         match self.place {
             Place::Ordinary => {

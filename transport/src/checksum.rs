@@ -111,15 +111,30 @@ fn product(keys: &[u64; 2], word: u64) -> u64 {
 /// The sum over all words of `bytes`, the last one filled up with zeroes. As many keys as words, or more.
 #[inline]
 fn products(keys: &[[u64; 2]], bytes: &[u8]) -> u64 {
-    let (words, tail) = bytes.as_chunks::<8>();
-    // One word at a time: of several, compilers make vector instructions, which lack this multiplication.
-    let sum = keys.iter().zip(words).fold(0u64, |sum, (keys, word)| {
-        sum.wrapping_add(product(keys, u64::from_le_bytes(*word)))
-    });
-    match keys.get(words.len()) {
-        Some(keys) if !tail.is_empty() => sum.wrapping_add(product(keys, word_at(tail))),
+    let (pairs, tail) = bytes.as_chunks::<16>();
+    // Two words at a time: of more, compilers make vector instructions, which lack this multiplication.
+    let sum = keys
+        .as_chunks::<2>()
+        .0
+        .iter()
+        .zip(pairs)
+        .fold(0u64, |sum, (keys, pair)| {
+            let pair = u128::from_le_bytes(*pair);
+            sum.wrapping_add(product(&keys[0], pair as u64))
+                .wrapping_add(product(&keys[1], (pair >> 64) as u64))
+        });
+    match keys.get(2 * pairs.len()..) {
+        Some(keys) if !tail.is_empty() => sum.wrapping_add(products_of_tail(keys, tail)),
         _ => sum,
     }
+}
+
+/// As [`products`], of less than two words.
+#[inline(never)]
+fn products_of_tail(keys: &[[u64; 2]], tail: &[u8]) -> u64 {
+    keys.iter().zip(tail.chunks(8)).fold(0u64, |sum, (keys, word)| {
+        sum.wrapping_add(product(keys, word_at(word)))
+    })
 }
 
 /// The word that `bytes` start with, with zeroes for those beyond their end.

@@ -96,7 +96,8 @@ impl RingMemory {
     /// When the word is not aligned or not inside the region.
     #[inline]
     pub fn word(&self, offset: usize) -> &AtomicU64 {
-        assert!(offset.is_multiple_of(8) && self.len >= 8 && offset <= self.len - 8);
+        // A word that is aligned and starts within the whole words ends within them.
+        assert!(offset.is_multiple_of(8) && offset < self.len & !7);
         #[cfg(loom)]
         return self.shadow.0.word(self.shadow.1 + offset);
         #[cfg(not(loom))]

@@ -4,8 +4,8 @@
 use super::{Part, Way};
 
 pub(super) const LIMITS: &[(Way, Part, f64)] = &[
-    (Way::Ring, Part::Send, 302.0),
-    (Way::Ring, Part::Receive, 314.0),
+    (Way::Ring, Part::Send, 250.0),
+    (Way::Ring, Part::Receive, 250.0),
     (Way::Ring, Part::Look, 6.0),
     (Way::Shm, Part::Send, 312.0),
     (Way::Shm, Part::Batch, 259.0),

@@ -186,7 +186,7 @@ impl Claim<'_> {
             extension,
             mailbox,
         };
-        ring.publish(position, header, self.len);
+        ring.publish(position, header.first_word(), self.len);
     }
 }
 

@@ -263,7 +263,7 @@ impl ReceiveRing {
     ///
     /// # Panics
     /// When such a frame would wrap.
-    #[inline]
+    #[inline(always)]
     pub fn consume(&mut self, size: usize) {
         let next = self.consumed + size as u64;
         match self.arrival {

@@ -9,6 +9,7 @@ use crossbeam_utils::CachePadded;
 
 use super::lent::Lent;
 use super::{MIN_CAPACITY, Position, max_frame};
+use crate::checksum::Checksum;
 use crate::frame::{self, HEADER, Header, Integrity, Kind, field};
 use crate::memory::RingMemory;
 use crate::sync::atomic::{AtomicU64, Ordering, fence};
@@ -195,7 +196,8 @@ impl SendRing {
                         flags: 0,
                         extension: 0,
                         mailbox: 0,
-                    },
+                    }
+                    .first_word(),
                     0,
                 );
             }
@@ -233,21 +235,25 @@ impl SendRing {
         }
     }
 
-    /// Never inlined, while claim and commit always are: left to the compiler, the path of every send grows and shrinks by a
-    /// tenth with code that has nothing to do with it.
-    #[inline(never)]
-    pub(super) fn publish(&self, position: Position, header: Header, body_len: usize) {
-        let first = header.first_word();
+    #[inline(always)]
+    pub(super) fn publish(&self, position: Position, first: u64, body_len: usize) {
         if let Integrity::Checked(checksum) = &self.integrity {
-            let body = self.bytes(position + HEADER as u64, body_len);
-            let checksum = checksum.of(position, first, body);
-            let field = self.offset(position) + field::CHECKSUM.start;
-            // SAFETY: inside the ring; these bytes belong to the claim that this thread publishes.
-            unsafe { self.memory.bytes_mut(field, field::CHECKSUM.len()) }
-                .copy_from_slice(&checksum.to_le_bytes());
+            self.write_checksum(checksum, position, first, body_len);
         }
         // Release: whoever sees this word non-zero sees the whole frame.
         self.word(position).store(first, Ordering::Release);
+    }
+
+    /// Never inlined, while claim and commit always are: left to the compiler, the path of every send grows and shrinks by a
+    /// tenth with code that has nothing to do with it.
+    #[inline(never)]
+    fn write_checksum(&self, checksum: &Checksum, position: Position, first: u64, body_len: usize) {
+        let body = self.bytes(position + HEADER as u64, body_len);
+        let checksum = checksum.of(position, first, body);
+        let field = self.offset(position) + field::CHECKSUM.start;
+        // SAFETY: inside the ring; these bytes belong to the claim that this thread publishes.
+        unsafe { self.memory.bytes_mut(field, field::CHECKSUM.len()) }
+            .copy_from_slice(&checksum.to_le_bytes());
     }
 
     /// The end of the committed frames that start at `from`, going no further than `limit` bytes unless the first
@@ -470,7 +476,7 @@ impl Claim<'_> {
             extension,
             mailbox,
         };
-        self.ring.publish(self.position, header, self.len);
+        self.ring.publish(self.position, header.first_word(), self.len);
     }
 }
 
@@ -485,7 +491,7 @@ impl Claim<'_> {
             extension: 0,
             mailbox: 0,
         };
-        self.ring.publish(self.position, header, 0);
+        self.ring.publish(self.position, header.first_word(), 0);
     }
 }
 
