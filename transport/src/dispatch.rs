@@ -357,7 +357,7 @@ fn obey(peer: &Arc<PeerInner>, receive: &mut Receive, control: Control) -> Resul
             peer.take_acknowledgement(receive, Lane::Large, large)?;
             peer.handle_forgotten(handle);
         }
-        Control::Heartbeat => {}
+        Control::Heartbeat => receive.heartbeat = true,
         Control::Goodbye => peer.handle_goodbye(receive),
         Control::GoodbyeAcknowledged => peer.handle_goodbye_acknowledged(),
     }

@@ -263,6 +263,7 @@ impl PeerInner {
                 handles: Handles::default(),
                 assembler,
                 tell_large: false,
+                heartbeat: false,
                 closings: Vec::new(),
                 left_over: false,
                 acknowledged: [0; LANES],

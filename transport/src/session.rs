@@ -8,10 +8,14 @@ use crate::breakage::{Breakage, is_broken};
 /// A point in time, as the duration since the node started.
 pub type Time = Duration;
 
+/// A heartbeat may go so much early, as a part of its interval: whoever drives many sessions and comes for one of them
+/// serves those as well that are due soon.
+const EARLY: u32 = 4;
+
 /// The times that rule a session's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
-    /// How often a sign of life is sent. Default 500 ms.
+    /// How often a sign of life is sent, at least. Default 500 ms.
     pub heartbeat: Duration,
     /// How long a peer may be silent before its link is given up. Default 3 s, at least twice the heartbeat.
     pub silence: Duration,
@@ -198,12 +202,26 @@ impl Session {
                 self.link_lost(now, format!("silent for {} ms", silence.as_millis()));
                 Some(Action::DropLink)
             }
-            Phase::Trying { .. } | Phase::Connected if now >= self.beat + self.timing.heartbeat => {
+            Phase::Trying { .. } | Phase::Connected
+                if now + self.timing.heartbeat / EARLY >= self.beat + self.timing.heartbeat =>
+            {
                 self.beat = now;
                 Some(Action::Beat)
             }
             _ => None,
         }
+    }
+
+    /// The peer's heartbeat has come. True when ours is to go at once rather than later: then both ends are awake at the
+    /// same time, and rest together until the next. Of two that send at least every three quarters of the interval, one
+    /// always finds the other's last one older than a third.
+    pub fn answers(&mut self, now: Time) -> bool {
+        let answers = matches!(self.phase, Phase::Trying { .. } | Phase::Connected)
+            && now >= self.beat + self.timing.heartbeat / 3;
+        if answers {
+            self.beat = now;
+        }
+        answers
     }
 
     fn window_passed(&mut self, cause: String) -> Action {
@@ -212,7 +230,7 @@ impl Session {
         Action::End(why)
     }
 
-    /// When [`Session::tick`] will have something to do, if nothing is heard before.
+    /// When [`Session::tick`] has to be asked at the latest, if nothing is heard before.
     pub fn deadline(&self) -> Option<Time> {
         let of_the_link = (self.heard + self.patience()).min(self.beat + self.timing.heartbeat);
         match &self.phase {
@@ -266,9 +284,56 @@ mod tests {
         }
         assert_eq!(
             actions,
-            [(10, Action::Beat), (20, Action::Beat), (30, Action::DropLink)]
+            [
+                (8, Action::Beat),
+                (16, Action::Beat),
+                (24, Action::Beat),
+                (30, Action::DropLink)
+            ]
         );
         assert!(matches!(session.phase(), Phase::Suspended { until, .. } if *until == 130 * MS));
+    }
+
+    #[test]
+    fn a_heartbeat_is_answered_when_a_third_of_the_interval_is_over_and_the_answer_counts_as_ours() {
+        let mut session = heard_at_once();
+        assert!(!session.answers(3 * MS));
+        assert!(session.answers(4 * MS));
+        // What answers an answer would never end.
+        assert!(!session.answers(5 * MS));
+        assert_eq!(session.tick(11 * MS), None);
+        assert_eq!(session.tick(12 * MS), Some(Action::Beat));
+        session.link_lost(16 * MS, "reset".into());
+        assert!(!session.answers(30 * MS));
+    }
+
+    #[test]
+    fn two_ends_come_to_send_their_heartbeats_together() {
+        for apart in 0..10 {
+            let mut ends = [heard_at_once(), Session::connected(TIMING, apart * MS)];
+            let mut beats = [Vec::new(), Vec::new()];
+            for now in (apart..1_100).map(|now| now * MS) {
+                for (this, other) in [(0, 1), (1, 0)] {
+                    ends[this].heard(now);
+                    while let Some(action) = ends[this].tick(now) {
+                        assert_eq!(action, Action::Beat);
+                        beats[this].push(now);
+                        if ends[other].answers(now) {
+                            beats[other].push(now);
+                        }
+                    }
+                }
+            }
+            let [one, other] = beats;
+            // From the third on, whichever of the two sets the pace.
+            let last = one.len().min(other.len()) - 2;
+            assert!(last >= 100);
+            assert_eq!(
+                one[one.len() - last..],
+                other[other.len() - last..],
+                "{apart} ms apart"
+            );
+        }
     }
 
     #[test]

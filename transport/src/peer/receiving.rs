@@ -24,6 +24,8 @@ pub(crate) struct Receive {
     pub(crate) assembler: Assembler,
     /// The peer waits for the acknowledgement of what it sent on the large lane.
     pub(crate) tell_large: bool,
+    /// The peer has sent a heartbeat that was not looked at whether to answer it.
+    pub(crate) heartbeat: bool,
     /// Mailboxes of the peer that are closed and whose watchers are not told yet.
     pub(crate) closings: Vec<Closing>,
     /// The last turn left frames standing that had arrived.
@@ -115,6 +117,9 @@ impl PeerInner {
         }
         let due = receive.leaving;
         self.acknowledge(&mut receive, due);
+        if std::mem::take(&mut receive.heartbeat) {
+            self.answer_heartbeat(&mut receive);
+        }
         match (credit, frames) {
             // A part of a frame is progress: the rest may be there already, and nothing would tell of it again.
             (Turn::Nothing, Turn::Nothing) | (Turn::Moved, _) | (_, Turn::Moved) => Turn::Moved,

@@ -174,12 +174,7 @@ impl PeerInner {
                 Some(Action::Beat) => {
                     let noted = try_lock(&self.receive)
                         .is_some_and(|mut receive| self.note_consumed(&mut receive, true));
-                    // Takes what was noted along, unless it waits for room, or for a bell rather than a push.
-                    self.send_control(&Control::Heartbeat);
-                    if noted && (self.is_shared() || self.is_backlogged()) {
-                        self.push();
-                    }
-                    self.heartbeats.fetch_add(1, Ordering::Relaxed);
+                    self.beat(noted);
                 }
                 Some(Action::DropLink) => {
                     lock(&self.failure).get_or_insert(LinkError::TimedOut);
@@ -192,5 +187,23 @@ impl PeerInner {
                 }
             }
         }
+    }
+
+    /// A heartbeat of the peer's has come: answers it, if ours would be due soon, with all acknowledgements.
+    pub(super) fn answer_heartbeat(&self, receive: &mut Receive) {
+        if lock(&self.life).answers(self.node.now()) {
+            let noted = self.note_consumed(receive, true);
+            self.beat(noted);
+        }
+    }
+
+    /// Sends a heartbeat. It takes acknowledgements that are noted along, unless it waits for room, or for a bell rather
+    /// than a push.
+    fn beat(&self, noted: bool) {
+        self.send_control(&Control::Heartbeat);
+        if noted && (self.is_shared() || self.is_backlogged()) {
+            self.push();
+        }
+        self.heartbeats.fetch_add(1, Ordering::Relaxed);
     }
 }
