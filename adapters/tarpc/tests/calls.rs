@@ -48,7 +48,7 @@ async fn calls_and_a_killed_server(over: Over) {
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     };
-    for len in [0, 1, 1_000, 100_000, 3 << 20] {
+    for len in [0, 1, 1_000, 100_000, 300_000] {
         let bytes = vec![7; len];
         assert_eq!(client.echo(within(PATIENCE), bytes.clone()).await.unwrap(), bytes);
     }
