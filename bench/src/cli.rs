@@ -346,6 +346,9 @@ pub(crate) struct Clusters {
     /// Bytes of a message's payload; several sizes with commas
     #[arg(long, value_name = "BYTES", value_parser = message_size, value_delimiter = ',', default_value = "64,1024")]
     pub(crate) size: Vec<usize>,
+    /// How often each side is started anew, which share the seconds: how its threads fall into step differs from start to start
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=100), default_value = "3")]
+    pub(crate) starts: u32,
     #[command(flatten)]
     pub(crate) extent: Extent,
     #[command(flatten)]

@@ -14,6 +14,8 @@ use crate::error::{Error, doing};
 use crate::floor::journal::{JournalFloor, Mode, Shape};
 use crate::load::Load;
 use crate::machine::{self, Watch};
+#[cfg(feature = "clusters")]
+use crate::measure;
 use crate::measure::{Amount, Schedule, Side, take_turns};
 use crate::ours;
 use crate::report::{JsonLines, Measurement, Subject, Table};
@@ -301,12 +303,21 @@ fn clusters(options: &crate::cli::Clusters) -> Result<(), Error> {
                     size,
                 };
                 progress(&subject(Over::Own));
-                let mut sides = vec![side(app, Over::Own, work, size)?];
-                for &over in &ours {
-                    sides.push(side(app, over, work, size)?);
+                let all: Vec<Over> = std::iter::once(Over::Own).chain(ours.iter().copied()).collect();
+                let mut starts: Vec<Vec<_>> = all.iter().map(|_| Vec::new()).collect();
+                for _ in 0..options.starts {
+                    let mut sides = Vec::new();
+                    for &over in &all {
+                        sides.push(side(app, over, work, size)?);
+                    }
+                    let mut turns: Vec<&mut dyn Side> =
+                        sides.iter_mut().map(|side| &mut **side as _).collect();
+                    let found = take_turns(&mut turns, options.extent.schedule().shared(options.starts))?;
+                    for (figures, found) in starts.iter_mut().zip(found) {
+                        figures.push(found);
+                    }
                 }
-                let mut turns: Vec<&mut dyn Side> = sides.iter_mut().map(|side| &mut **side as _).collect();
-                let medians = take_turns(&mut turns, options.extent.schedule())?;
+                let medians: Vec<_> = starts.iter().map(|figures| measure::medians(figures)).collect();
                 for (over, figures) in ours.iter().zip(&medians[1..]) {
                     report.add(subject(*over).measurements(figures, Some(&medians[0])))?;
                 }

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 pub(crate) use laps::Laps;
+#[cfg(feature = "clusters")]
+pub(crate) use rounds::medians;
 pub(crate) use rounds::{Amount, Schedule, take_turns};
 use serde::{Deserialize, Serialize};
 

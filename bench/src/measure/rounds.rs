@@ -23,6 +23,18 @@ pub(crate) struct Schedule {
     pub(crate) amount: Amount,
 }
 
+impl Schedule {
+    /// The share of each of several starts.
+    #[cfg(feature = "clusters")]
+    pub(crate) fn shared(self, starts: u32) -> Schedule {
+        let amount = match self.amount {
+            Amount::Count(count) => Amount::Count(count.div_ceil(u64::from(starts))),
+            Amount::Seconds(seconds) => Amount::Seconds(seconds / f64::from(starts)),
+        };
+        Schedule { amount, ..self }
+    }
+}
+
 /// Runs the rounds of all sides in turn, the order reversed every other round, and returns each side's medians.
 pub(crate) fn take_turns(sides: &mut [&mut dyn Side], schedule: Schedule) -> Result<Vec<Figures>, Error> {
     let mut paces = Vec::with_capacity(sides.len());
@@ -100,7 +112,7 @@ impl Pace {
 }
 
 /// The median of each metric over the rounds.
-fn medians(rounds: &[Figures]) -> Figures {
+pub(crate) fn medians(rounds: &[Figures]) -> Figures {
     let Some(first) = rounds.first() else {
         return Figures::new();
     };
