@@ -29,8 +29,10 @@ pub(crate) struct SpanReceiver<S> {
     lane: Lane,
     /// Bytes of that span that are still to come; its ring has room for them.
     missing: usize,
-    /// The last read found nothing, so whatever comes is signalled.
+    /// The last read found nothing, or all there was, so whatever comes is signalled.
     idle: bool,
+    /// Told since the last read: the end of the stream had not come, and will be signalled by itself.
+    open: bool,
     offered: Offered,
 }
 
@@ -43,6 +45,7 @@ impl<S: Stream> SpanReceiver<S> {
             lane: Lane::Control,
             missing: 0,
             idle: false,
+            open: false,
             offered,
         }
     }
@@ -50,8 +53,9 @@ impl<S: Stream> SpanReceiver<S> {
     /// One read, and what it brought. Returns whether it brought anything.
     pub(crate) fn poll_spans(&mut self, lanes: &mut ReceiveLanes) -> Result<bool, LinkError> {
         self.idle = false;
+        let open = std::mem::take(&mut self.open);
         let read = if self.missing == 0 {
-            self.read_between_spans(lanes)
+            self.read_between_spans(lanes, open)
         } else {
             self.read_within_span(lanes)
         };
@@ -65,7 +69,12 @@ impl<S: Stream> SpanReceiver<S> {
         }
     }
 
-    fn read_between_spans(&mut self, lanes: &mut ReceiveLanes) -> Result<Option<usize>, LinkError> {
+    fn read_between_spans(
+        &mut self,
+        lanes: &mut ReceiveLanes,
+        open: bool,
+    ) -> Result<Option<usize>, LinkError> {
+        let room = self.buffer.len() - self.held;
         let Some(got) = arrived(|| {
             self.stream
                 .read(&mut [IoSliceMut::new(&mut self.buffer[self.held..])])
@@ -73,6 +82,7 @@ impl<S: Stream> SpanReceiver<S> {
         else {
             return Ok(None);
         };
+        self.idle = open && got < room;
         self.digest(self.held + got, lanes)?;
         Ok(Some(got))
     }
@@ -159,12 +169,17 @@ impl<S: Stream> SpanReceiver<S> {
         Ok(())
     }
 
+    /// The stream has signalled: whether its end had come by then. If not, the end is signalled by itself.
+    pub(crate) fn hear(&mut self, closed: bool) {
+        self.open = !closed;
+    }
+
     /// Whether there is nothing to do until the stream signals.
     pub(crate) fn may_sleep(&mut self, lanes: &ReceiveLanes) -> Result<bool, LinkError> {
         if lanes.rings.iter().any(|ring| !matches!(ring.peek(), Ok(None))) {
             return Ok(false);
         }
-        // A short read is not enough here: the end of the stream may already stand behind the bytes, signalled once
+        // A short read alone is not enough here: the end of the stream may already stand behind the bytes, signalled once
         // together with them.
         if !self.idle {
             match arrived(|| self.stream.peek())? {
@@ -197,6 +212,10 @@ impl LinkReceiver for SpanReceiver<Connection> {
 
     fn arm(&mut self, lanes: &ReceiveLanes) -> Result<bool, LinkError> {
         self.may_sleep(lanes)
+    }
+
+    fn told(&mut self, closed: bool) {
+        self.hear(closed);
     }
 
     fn descriptors(&self) -> Vec<BorrowedFd<'_>> {

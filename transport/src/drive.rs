@@ -13,6 +13,8 @@ use crate::answer;
 use crate::link::Listener;
 use crate::mailbox::Direct;
 use crate::node::NodeInner;
+#[cfg(feature = "tokio")]
+use crate::on_tokio::Telling;
 use crate::peer::PeerInner;
 use crate::session::Time;
 use crate::wait::{lock, try_lock};
@@ -47,6 +49,9 @@ struct Driven {
     token: usize,
     /// Which of the peer's links is registered with the poller.
     link_number: u64,
+    /// The runtime tells of that link, not the poller.
+    #[cfg(feature = "tokio")]
+    told: bool,
     polls_memory: bool,
     /// Has a turn in every pass. Who has none makes a descriptor readable when something arrives.
     awake: bool,
@@ -84,6 +89,9 @@ pub(crate) struct Driver {
     /// Sleeps that the poller ended.
     #[cfg(feature = "tokio")]
     wakes: u32,
+    /// Has the runtime tell of the links of few peers, as long as no thread sleeps on the poller.
+    #[cfg(feature = "tokio")]
+    telling: Option<Telling>,
     peers: Vec<Driven>,
     /// Places of those that are awake.
     awake: Vec<usize>,
@@ -97,6 +105,8 @@ pub(crate) struct Driver {
     passes: u32,
     next_tick: Time,
     next_accept: Time,
+    /// Until when the last sleep was to last.
+    alarm: Time,
 }
 
 impl Driver {
@@ -120,6 +130,8 @@ impl Driver {
             unasked: false,
             #[cfg(feature = "tokio")]
             wakes: 0,
+            #[cfg(feature = "tokio")]
+            telling: None,
             peers: Vec::new(),
             awake: Vec::new(),
             polling_by_call: 0,
@@ -130,6 +142,7 @@ impl Driver {
             passes: 0,
             next_tick: Time::ZERO,
             next_accept: Time::ZERO,
+            alarm: Time::ZERO,
         };
         Ok((driver, waker))
     }
@@ -254,6 +267,8 @@ impl Driver {
                 peer: peer.clone(),
                 token,
                 link_number: 0,
+                #[cfg(feature = "tokio")]
+                told: false,
                 polls_memory: false,
                 awake: false,
                 armed: false,
@@ -267,6 +282,10 @@ impl Driver {
             .map(|(place, driven)| (driven.token, place))
             .collect();
         self.next_tick = Time::ZERO;
+        #[cfg(feature = "tokio")]
+        if self.peers.len() > POLLED_DIRECTLY {
+            self.leave_to_the_poller();
+        }
         self.register_links();
         self.wake_everybody();
     }
@@ -288,13 +307,21 @@ impl Driver {
             if driven.peer.link_number() == driven.link_number {
                 continue;
             }
-            let Some(receive) = try_lock(&driven.peer.receive) else {
+            let Some(mut receive) = try_lock(&driven.peer.receive) else {
                 self.unregistered = true;
                 continue;
             };
+            #[cfg(feature = "tokio")]
+            {
+                driven.told = receive.tell(self.telling.as_ref());
+            }
             let Some(link) = &receive.link else { continue };
             driven.link_number = driven.peer.link_number();
             driven.polls_memory = link.polls_memory();
+            #[cfg(feature = "tokio")]
+            if driven.told {
+                continue;
+            }
             for descriptor in link.descriptors() {
                 let interest = Interest::READABLE | Interest::WRITABLE;
                 let registered = self.poll.registry().register(
@@ -335,6 +362,11 @@ impl Driver {
 
     /// Sleeps until something arrives, somebody wakes the node, or a deadline comes.
     pub(crate) fn sleep(&mut self, node: &NodeInner, until: Option<Instant>) {
+        #[cfg(feature = "tokio")]
+        if self.telling.is_some() {
+            self.leave_to_the_poller();
+            self.register_links();
+        }
         if let Some(mut longest) = self.prepare_to_sleep(node) {
             if let Some(until) = until {
                 longest = longest.min(until.saturating_duration_since(Instant::now()));
@@ -345,7 +377,7 @@ impl Driver {
     }
 
     /// After a sleep: few peers are all polled again, of many those alone that told of something.
-    fn rise(&mut self) {
+    pub(crate) fn rise(&mut self) {
         if self.peers.len() <= FEW_PEERS {
             self.wake_everybody();
         }
@@ -353,7 +385,8 @@ impl Driver {
 
     /// Looks around once more and arms every link. For how long it may sleep then; `None` where it may not.
     pub(crate) fn prepare_to_sleep(&mut self, node: &NodeInner) -> Option<Duration> {
-        self.look_around(node, node.now(), &mut None);
+        let now = node.now();
+        self.look_around(node, now, &mut None);
         if self.version != node.peers_version.load(Ordering::Acquire)
             || node.closed.load(Ordering::Acquire)
             || self.unregistered
@@ -362,7 +395,7 @@ impl Driver {
             return None;
         }
         let next = self.next_tick.min(node.questions.earliest());
-        let mut longest = next.saturating_sub(node.now());
+        let mut longest = next.saturating_sub(now);
         for (place, driven) in self.peers.iter_mut().enumerate() {
             if driven.armed {
                 continue;
@@ -379,7 +412,34 @@ impl Driver {
                 Sleep::No => return None,
             }
         }
+        self.alarm = now + longest;
         Some(longest)
+    }
+
+    /// As [`Driver::prepare_to_sleep`], for a task that has slept on while others made a pass.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn sleep_on(&mut self, node: &NodeInner) -> SleepOn {
+        let alarm = self.alarm;
+        match self.prepare_to_sleep(node) {
+            None => SleepOn::Stirred,
+            Some(_) if self.alarm < alarm => SleepOn::Earlier,
+            Some(_) => SleepOn::Asleep,
+        }
+    }
+
+    /// From here on the runtime tells of links, as long as they are few.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn told_by(&mut self, telling: Telling) {
+        self.telling = Some(telling);
+    }
+
+    /// From here on the poller tells of all links, also those that the runtime has told of.
+    #[cfg(feature = "tokio")]
+    fn leave_to_the_poller(&mut self) {
+        self.telling = None;
+        for driven in self.peers.iter_mut().filter(|driven| driven.told) {
+            driven.link_number = 0;
+        }
     }
 
     /// After a sleep outside of [`Driver::sleep`] that the poller ended. Few peers are all polled again, so which of them
@@ -425,6 +485,17 @@ impl Driven {
         self.armed = matches!(self.peer.prepare_to_sleep(), Sleep::Sound);
         self.armed
     }
+}
+
+/// Whether a task sleeps on.
+#[cfg(feature = "tokio")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SleepOn {
+    Asleep,
+    /// Something has arrived.
+    Stirred,
+    /// Its alarm would come too late.
+    Earlier,
 }
 
 /// How soundly the driver may sleep as far as one peer is concerned.

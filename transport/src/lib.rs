@@ -48,6 +48,8 @@ pub mod ring;
 pub mod session;
 #[cfg(feature = "sim")]
 pub mod sim;
+#[cfg(any(feature = "tokio", all(test, loom)))]
+mod standing;
 pub mod stream;
 mod surroundings;
 mod sync;

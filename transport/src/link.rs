@@ -276,6 +276,13 @@ pub trait LinkReceiver: Send {
     /// [`LinkError`]: the link is dead.
     fn arm(&mut self, lanes: &ReceiveLanes) -> Result<bool, LinkError>;
 
+    /// Somebody waits on the descriptors, each change of which is told apart, and has been told since the last poll: `closed`
+    /// when the other side had closed its end by then. A receiver that takes in less than it asked for needs no further look
+    /// then whether that was all: the end, too, is told. Never called where nothing of the kind is known.
+    fn told(&mut self, closed: bool) {
+        let _ = closed;
+    }
+
     /// What to wait on while asleep: readable (or writable, where a push was blocked) means poll and push again.
     fn descriptors(&self) -> Vec<BorrowedFd<'_>>;
 

@@ -16,6 +16,7 @@ mod dozing;
 mod gate;
 mod orderings;
 mod rings;
+mod standing;
 mod waiting;
 mod wishing;
 

@@ -581,6 +581,11 @@ impl NodeInner {
         self.this.upgrade()
     }
 
+    #[cfg(feature = "tokio")]
+    pub(crate) fn weak(&self) -> std::sync::Weak<NodeInner> {
+        self.this.clone()
+    }
+
     pub(crate) fn find_mailbox(&self, name: &str) -> Option<Arc<MailboxShared>> {
         lock(&self.mailboxes).get(name).cloned()
     }

@@ -1,15 +1,22 @@
-//! A node driven by a task of tokio: what arrives reaches the tasks that wait for it without a step from one thread to
-//! another, and the node needs no thread of its own.
+//! A node driven by tokio: what arrives reaches the tasks that wait for it without a step from one thread to another, and
+//! the node needs no thread of its own.
+//!
+//! Where the runtime tells that something has arrived, it is handed out on the spot, by the waker that the runtime calls
+//! ([`Arrivals`]): whoever waits for it is woken as by a socket of the runtime's own. A task does the rest: it keeps the
+//! deadlines, accepts, and takes over where there is more than a waker should do.
 //!
 //! What streams have written may be left to this task ([`PeerInner::flush_soon`]): it runs once the task that wrote lets go
 //! of its thread, and pushes what that has written until then in one piece.
 
+mod told;
+
 use std::future::{Future, poll_fn};
 use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
-use std::task::{Poll, Waker};
+use std::sync::{Arc, Mutex, Weak};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use tokio::io::Interest;
@@ -17,16 +24,19 @@ use tokio::io::unix::AsyncFd;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, Sleep};
 
-use crate::doze;
+use crate::drive::SleepOn;
 use crate::node::{Drive, Node, NodeBuilder, NodeError, NodeInner};
 use crate::peer::PeerInner;
-use crate::sync;
-use crate::wait::{Idle, Step, lock};
+use crate::standing::Standing;
+use crate::wait::{Idle, Step, Wait, lock};
+
+pub(crate) use told::{Closed, Telling, Told};
 
 impl NodeBuilder {
     /// As [`NodeBuilder::start`], driven by a task of the tokio runtime that this is called in, whose I/O and time have to
     /// be enabled. The task ends with the node. Between two operations that wait, the runtime polls the node as
-    /// [`NodeBuilder::wait`] says: [`crate::Wait::Park`] takes no processor time while nothing arrives.
+    /// [`NodeBuilder::wait`] says: [`crate::Wait::Park`] takes no processor time while nothing arrives, and what does arrive is
+    /// handed out on the spot, without a turn of the task.
     ///
     /// # Errors
     /// [`NodeError`]; [`NodeError::Io`] outside a runtime.
@@ -37,11 +47,16 @@ impl NodeBuilder {
         };
         let runtime = Handle::try_current().map_err(|error| unfit(std::io::Error::other(error)))?;
         let node = self.drive(Drive::Caller).start()?;
-        let poller = lock(&node.inner.driver).descriptor().map_err(unfit)?;
+        let arrivals = Waker::from(Arc::new(Arrivals(node.inner.weak())));
+        let poller = {
+            let mut driver = lock(&node.inner.driver);
+            driver.told_by(Telling::new(runtime.clone(), arrivals.clone()));
+            driver.descriptor().map_err(unfit)?
+        };
         // Deprecated for descriptors that may be closed while they are registered; this one is owned.
         #[allow(deprecated)]
         let poller = AsyncFd::with_interest(poller, Interest::READABLE).map_err(unfit)?;
-        runtime.spawn(drive(node.inner.clone(), poller));
+        runtime.spawn(drive(node.inner.clone(), poller, arrivals));
         Ok(node)
     }
 }
@@ -49,10 +64,11 @@ impl NodeBuilder {
 /// What others have to know of the task that drives a node.
 pub(crate) struct DrivingTask {
     waker: Waker,
-    /// It sleeps, or is about to.
-    asleep: sync::atomic::AtomicU64,
-    /// Somebody wants it to make a pass.
-    called: AtomicBool,
+    /// Readable when something has arrived for the node.
+    poller: AsyncFd<OwnedFd>,
+    /// What the runtime wakes then, while the task sleeps.
+    arrivals: Waker,
+    standing: Standing,
     /// It has ended, or its runtime has: nothing may be left to it.
     over: AtomicBool,
     /// Peers whose committed bytes it is to push.
@@ -60,11 +76,12 @@ pub(crate) struct DrivingTask {
 }
 
 impl DrivingTask {
-    fn new(waker: Waker) -> DrivingTask {
+    fn new(waker: Waker, poller: AsyncFd<OwnedFd>, arrivals: Waker) -> DrivingTask {
         DrivingTask {
             waker,
-            asleep: sync::atomic::AtomicU64::new(0),
-            called: AtomicBool::new(false),
+            poller,
+            arrivals,
+            standing: Standing::default(),
             over: AtomicBool::new(false),
             postponed: Mutex::default(),
         }
@@ -72,14 +89,48 @@ impl DrivingTask {
 
     /// Makes it make a pass, waking it if it sleeps.
     pub(crate) fn call(&self) {
-        self.called.store(true, Ordering::SeqCst);
-        self.wake();
-    }
-
-    fn wake(&self) {
-        if doze::must_wake(&self.asleep) {
+        if self.standing.call() {
             self.waker.wake_by_ref();
         }
+    }
+
+    /// Whether something has arrived since this was last asked. If not, the runtime tells when it does.
+    fn poll_arrivals(&self) -> Poll<()> {
+        self.poller
+            .poll_read_ready(&mut Context::from_waker(&self.arrivals))
+            .map(|ready| {
+                // Cleared before what made it ready is taken in: what comes in between makes it ready again.
+                if let Ok(mut ready) = ready {
+                    ready.clear_ready();
+                }
+            })
+    }
+
+    /// Hands out what has arrived while the task sleeps. False when the task has to see to it.
+    fn take_in(&self, node: &NodeInner) -> bool {
+        // After something has come the task polls for a while, where it is to poll at all.
+        let by_task = node.wait != Wait::Park;
+        if by_task || self.over.load(Ordering::Relaxed) || node.closed.load(Ordering::Acquire) {
+            return false;
+        }
+        let Some(mut driver) = node.try_drive() else {
+            return false;
+        };
+        for _ in 0..PASSES_PER_WAKE {
+            match self.poll_arrivals() {
+                Poll::Ready(()) => driver.woken(),
+                Poll::Pending => driver.rise(),
+            }
+            if !node.pass(&mut driver, &mut None) {
+                driver.ask_if_unasked();
+            }
+            match driver.sleep_on(node) {
+                SleepOn::Asleep if self.poll_arrivals().is_pending() => return true,
+                SleepOn::Asleep | SleepOn::Stirred => {}
+                SleepOn::Earlier => return false,
+            }
+        }
+        false
     }
 
     /// Leaves it to the task to push what was committed to this peer. False when there is no such task any more.
@@ -91,8 +142,14 @@ impl DrivingTask {
         }
         postponed.push(peer);
         drop(postponed);
-        self.wake();
+        if self.standing.rouse() {
+            self.waker.wake_by_ref();
+        }
         true
+    }
+
+    fn has_postponed(&self) -> bool {
+        !lock(&self.postponed).is_empty()
     }
 
     fn push_postponed(&self) {
@@ -104,6 +161,25 @@ impl DrivingTask {
         let mut postponed = lock(&self.postponed);
         if postponed.is_empty() {
             *postponed = peers;
+        }
+    }
+}
+
+/// What the runtime wakes when something has arrived while the task sleeps.
+struct Arrivals(Weak<NodeInner>);
+
+impl Wake for Arrivals {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let Some(node) = self.0.upgrade() else { return };
+        let Some(task) = node.task.get() else { return };
+        // A panic must not reach the runtime's driver, which calls this.
+        let taken_in = catch_unwind(AssertUnwindSafe(|| task.take_in(&node)));
+        if !taken_in.unwrap_or(false) {
+            task.call();
         }
     }
 }
@@ -130,17 +206,24 @@ const LATE: Duration = Duration::from_millis(1);
 /// Passes without a sleep after which other tasks have their turn.
 const PASSES_PER_TURN: u32 = 16;
 
-async fn drive(node: Arc<NodeInner>, poller: AsyncFd<OwnedFd>) {
+/// Passes that a waker makes before it leaves the rest to the task: the runtime's other I/O waits for it.
+const PASSES_PER_WAKE: u32 = 4;
+
+async fn drive(node: Arc<NodeInner>, poller: AsyncFd<OwnedFd>, arrivals: Waker) {
     /// How long to leave the driving to a thread that blocks in an operation of the node.
     const OTHER_DRIVES: Duration = Duration::from_micros(200);
+    /// How often to look again before that: a waker is soon done.
+    const WAKER_DRIVES: u32 = 16;
     let waker = poll_fn(|context| Poll::Ready(context.waker().clone())).await;
-    let task = node.task.get_or_init(|| DrivingTask::new(waker));
+    let task = node
+        .task
+        .get_or_init(|| DrivingTask::new(waker, poller, arrivals));
     let _over = Over(task);
     let mut idle = Idle::new(node.wait);
     let mut timer = pin!(tokio::time::sleep(Duration::ZERO));
-    let mut awake = 0;
+    let (mut awake, mut turned_away) = (0, 0);
     while !node.closed.load(Ordering::Acquire) {
-        task.called.swap(false, Ordering::SeqCst);
+        task.standing.begin_pass();
         task.push_postponed();
         let Some(arrived) = node.try_drive().map(|mut driver| {
             let arrived = node.pass(&mut driver, &mut None);
@@ -149,16 +232,22 @@ async fn drive(node: Arc<NodeInner>, poller: AsyncFd<OwnedFd>) {
             }
             arrived
         }) else {
-            tokio::time::sleep(OTHER_DRIVES).await;
+            turned_away += 1;
+            if turned_away % WAKER_DRIVES == 0 {
+                tokio::time::sleep(OTHER_DRIVES).await;
+            } else {
+                tokio::task::yield_now().await;
+            }
             continue;
         };
+        turned_away = 0;
         if arrived {
             idle.reset();
         }
         // The tasks that something arrived for run once this one sleeps, so it does that at once.
         if !arrived && idle.step() == Step::Poll {
             tokio::task::yield_now().await;
-        } else if sleep_and_push(&node, task, &poller, timer.as_mut()).await {
+        } else if sleep_and_push(&node, task, timer.as_mut()).await {
             awake = 0;
         } else {
             awake += 1;
@@ -184,14 +273,9 @@ enum Woken {
 }
 
 /// Sleeps, and pushes what is left to the task meanwhile, until there is a reason for a pass. False when it did not sleep.
-async fn sleep_and_push(
-    node: &NodeInner,
-    task: &DrivingTask,
-    poller: &AsyncFd<OwnedFd>,
-    mut timer: Pin<&mut Sleep>,
-) -> bool {
+async fn sleep_and_push(node: &NodeInner, task: &DrivingTask, mut timer: Pin<&mut Sleep>) -> bool {
     loop {
-        match sleep(node, task, poller, timer.as_mut()).await {
+        match sleep(node, task, timer.as_mut()).await {
             Woken::NotAsleep => return false,
             Woken::ForAPass => return true,
             Woken::ToPush => task.push_postponed(),
@@ -199,20 +283,15 @@ async fn sleep_and_push(
     }
 }
 
-/// Sleeps until there is something to do: announced first, as `NodeInner::sleep` does.
-async fn sleep(
-    node: &NodeInner,
-    task: &DrivingTask,
-    poller: &AsyncFd<OwnedFd>,
-    mut timer: Pin<&mut Sleep>,
-) -> Woken {
-    doze::announce(&task.asleep);
+/// Sleeps until there is something to do.
+async fn sleep(node: &NodeInner, task: &DrivingTask, mut timer: Pin<&mut Sleep>) -> Woken {
+    if !task.standing.fall_asleep() || task.has_postponed() {
+        return Woken::NotAsleep;
+    }
     let longest = node
         .try_drive()
-        .filter(|_| !task.called.load(Ordering::SeqCst) && lock(&task.postponed).is_empty())
         .and_then(|mut driver| driver.prepare_to_sleep(node));
     let Some(longest) = longest else {
-        doze::withdraw(&task.asleep);
         return Woken::NotAsleep;
     };
     let deadline = Instant::now() + longest;
@@ -220,20 +299,13 @@ async fn sleep(
     if timer.is_elapsed() || timer.deadline() > deadline + LATE {
         timer.as_mut().reset(deadline);
     }
-    let woken = poll_fn(|context| match poller.poll_read_ready(context) {
-        // Cleared before what made it ready is taken over: what comes in between makes it ready again.
-        Poll::Ready(ready) => {
-            if let Ok(mut ready) = ready {
-                ready.clear_ready();
-            }
-            Poll::Ready(Woken::ForAPass)
-        }
-        Poll::Pending if task.called.load(Ordering::SeqCst) => Poll::Ready(Woken::ForAPass),
-        Poll::Pending if task.asleep.load(Ordering::Relaxed) == 0 => Poll::Ready(Woken::ToPush),
+    let woken = poll_fn(|context| match task.poll_arrivals() {
+        Poll::Ready(()) => Poll::Ready(Woken::ForAPass),
+        Poll::Pending if task.standing.is_called() => Poll::Ready(Woken::ForAPass),
+        Poll::Pending if !task.standing.is_asleep() => Poll::Ready(Woken::ToPush),
         Poll::Pending => timer.as_mut().poll(context).map(|()| Woken::ForAPass),
     })
     .await;
-    doze::withdraw(&task.asleep);
     if woken == Woken::ForAPass
         && let Some(mut driver) = node.try_drive()
     {

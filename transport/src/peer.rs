@@ -259,6 +259,8 @@ impl PeerInner {
             send,
             receive: Mutex::new(Receive {
                 lanes,
+                #[cfg(feature = "tokio")]
+                told: None,
                 link: Some(link.receiver),
                 handles: Handles::default(),
                 assembler,

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
-use super::{dozing, gate, rings, waiting};
+use super::{dozing, gate, rings, standing, waiting};
 use crate::sync::{Site, seen};
 
 type Model = (&'static str, fn());
@@ -19,6 +19,7 @@ const MODELS: &[Model] = &[
     ("rings::closed", || rings::closed(Some(2))),
     ("waiting::room", || waiting::room(Some(2))),
     ("dozing::woken", || dozing::woken(1, Some(2))),
+    ("standing::woken", || standing::woken(Some(2))),
     ("rings::released_by_another", || {
         rings::released_by_another(Some(2))
     }),

@@ -52,6 +52,10 @@ impl PeerInner {
             return;
         }
         lock(&self.life).end(why.clone());
+        #[cfg(feature = "tokio")]
+        {
+            receive.told = None;
+        }
         receive.link = None;
         self.gate.put(None);
         *lock(&self.link) = None;

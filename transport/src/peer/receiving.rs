@@ -10,6 +10,8 @@ use crate::chunk::Assembler;
 use crate::drive::{Sleep, Turn};
 use crate::lane::{LANES, Lane};
 use crate::link::{LinkReceiver, ReceiveLanes};
+#[cfg(feature = "tokio")]
+use crate::on_tokio::{Closed, Telling, Told};
 use crate::ring::Position;
 use crate::session::Ended;
 use crate::wait::{lock, try_lock};
@@ -17,6 +19,9 @@ use crate::wait::{lock, try_lock};
 /// What the driving thread owns of a session.
 pub(crate) struct Receive {
     pub(crate) lanes: ReceiveLanes,
+    /// What the runtime tells of the link, where it does.
+    #[cfg(feature = "tokio")]
+    pub(crate) told: Option<Told>,
     pub(crate) link: Option<Box<dyn LinkReceiver>>,
     /// The mailboxes that the peer may send to.
     pub(crate) handles: Handles,
@@ -42,12 +47,49 @@ pub(crate) struct Receive {
 impl Receive {
     /// Lets go of the link: nothing that is still under way over it finds the rings. Whether there was one.
     pub(super) fn unlink(&mut self) -> bool {
+        #[cfg(feature = "tokio")]
+        {
+            self.told = None;
+        }
         let link = self.link.take();
         let was_linked = link.is_some();
         if is_broken(Breakage::KeepsTheOldEpoch) {
             std::mem::forget(link);
         }
         was_linked
+    }
+
+    /// Has the runtime tell of the link, if one does that. Whether it does.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn tell(&mut self, telling: Option<&Telling>) -> bool {
+        self.told = None;
+        if let (Some(telling), Some(link)) = (telling, &self.link) {
+            match telling.of(&link.descriptors()) {
+                Ok(told) => self.told = Some(told),
+                Err(error) => tracing::debug!(%error, "the runtime does not tell of a link; the poller does"),
+            }
+        }
+        self.told.is_some()
+    }
+
+    /// Takes over what the runtime has told of the link.
+    #[cfg(feature = "tokio")]
+    fn hear(&mut self) {
+        if let (Some(told), Some(link)) = (&self.told, &mut self.link)
+            && let Some(Closed(closed)) = told.take()
+        {
+            link.told(closed);
+        }
+    }
+
+    /// Whether the runtime has nothing to tell of the link that was not heard, and will wake the node when it has.
+    fn is_quiet(&self, to_push: bool) -> bool {
+        #[cfg(feature = "tokio")]
+        if let Some(told) = &self.told {
+            return told.is_quiet(to_push);
+        }
+        let _ = to_push;
+        true
     }
 }
 
@@ -76,6 +118,8 @@ impl PeerInner {
             self.lose_link(&mut receive);
             return Turn::Moved;
         }
+        #[cfg(feature = "tokio")]
+        receive.hear();
         let Receive { lanes, link, .. } = &mut *receive;
         let Some(link) = link else { return Turn::Nothing };
         let moved = match link.poll(lanes) {
@@ -137,8 +181,11 @@ impl PeerInner {
         }
         let Receive { lanes, link, .. } = &mut *receive;
         let Some(link) = link else { return Sleep::Sound };
-        match link.arm(lanes) {
-            Ok(true) if self.blocked.load(Ordering::Relaxed) || self.is_backlogged() => Sleep::Light,
+        let armed = link.arm(lanes);
+        let blocked = self.blocked.load(Ordering::Relaxed);
+        match armed {
+            Ok(true) if !receive.is_quiet(blocked) => Sleep::No,
+            Ok(true) if blocked || self.is_backlogged() => Sleep::Light,
             Ok(true) => Sleep::Sound,
             Ok(false) => Sleep::No,
             Err(error) => {

@@ -104,6 +104,17 @@ macro_rules! atomic {
                 self.0.compare_exchange_weak(current, new, at(success), failure)
             }
 
+            #[track_caller]
+            pub(crate) fn compare_exchange(
+                &self,
+                current: $value,
+                new: $value,
+                success: Ordering,
+                failure: Ordering,
+            ) -> Result<$value, $value> {
+                self.0.compare_exchange(current, new, at(success), failure)
+            }
+
             $(
                 #[track_caller]
                 pub(crate) fn $operation(&self, $($argument: $value,)* ordering: Ordering) -> $value {
