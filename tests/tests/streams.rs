@@ -12,7 +12,7 @@ use tests::process::{OtherProcess, Role};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 use transport::stream::{IncomingKind, OpenError, Stream, StreamError, StreamListener, StreamOptions};
-use transport::{Node, Peer, Timing};
+use transport::{MailboxOptions, Node, Peer, Timing, Wait};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -47,7 +47,7 @@ impl Pair {
     async fn with_window(over: Over, options: StreamOptions) -> Pair {
         let builder = |name| over.builder(name).timing(PATIENT);
         let b = builder("b").listen(&over.free_address()).start().unwrap();
-        let a = builder("a").start_on_tokio().unwrap();
+        let a = builder("a").wait(Wait::Park).start_on_tokio().unwrap();
         let to_b = a.connect_async(&b.addresses()[0]).await.unwrap();
         let listener = b.listen_streams("echo", options).unwrap();
         Pair { a, b, to_b, listener }
@@ -112,6 +112,100 @@ async fn bytes_of_all_sizes_come_back_over_tcp() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bytes_of_all_sizes_come_back_over_shm() {
     bytes_of_all_sizes_come_back(Over::Shm).await;
+}
+
+/// Sends back what comes.
+fn echoing(echo: Stream) -> tokio::task::JoinHandle<()> {
+    tokio::spawn(async move {
+        let (mut writer, mut reader) = echo.split();
+        // Until the other side is dropped.
+        let _ = tokio::io::copy_buf(&mut reader, &mut writer).await;
+    })
+}
+
+async fn a_thread_that_blocks_and_tasks_that_wait_share_a_node(over: Over) {
+    const MESSAGES: u8 = 20;
+    let mut pair = Pair::over(over).await;
+    let mut mailbox = pair.a.mailbox("thread", MailboxOptions::default()).unwrap();
+    let to_a = pair.b.peers().remove(0);
+    let to_a = soon("an address", to_a.address_async("thread")).await.unwrap();
+    let (stream, echo) = pair.stream().await;
+    let echo = echoing(echo);
+    let (mut writer, mut reader) = stream.split();
+    let mut exchange = async |count: usize| {
+        for at in 0..count {
+            let (sent, mut back) = (pattern(at, 100), [0; 100]);
+            writer.write_all(&sent).await.unwrap();
+            soon("an echo", reader.read_exact(&mut back)).await.unwrap();
+            assert_eq!(back[..], sent);
+        }
+    };
+    exchange(100).await;
+    let receiving = tokio::task::spawn_blocking(move || {
+        for number in 0..MESSAGES {
+            let message = mailbox.recv_timeout(PATIENCE).unwrap().expect("not in time");
+            assert_eq!(message.payload, [number]);
+        }
+    });
+    for number in 0..MESSAGES {
+        to_a.try_send(&[number]).unwrap();
+        exchange(10).await;
+    }
+    soon("all messages", receiving).await.unwrap();
+    exchange(100).await;
+    drop((writer, reader));
+    echo.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thread_that_blocks_and_tasks_that_wait_share_a_node_over_tcp() {
+    a_thread_that_blocks_and_tasks_that_wait_share_a_node(Over::Tcp).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thread_that_blocks_and_tasks_that_wait_share_a_node_over_shm() {
+    a_thread_that_blocks_and_tasks_that_wait_share_a_node(Over::Shm).await;
+}
+
+#[tokio::test]
+async fn a_node_on_tokio_hears_more_peers_than_the_runtime_tells_of() {
+    let mut nodes = Vec::new();
+    let a = Over::Tcp
+        .builder("a")
+        .timing(PATIENT)
+        .wait(Wait::Park)
+        .start_on_tokio()
+        .unwrap();
+    let mut streams = Vec::new();
+    for number in 0..4 {
+        let name = format!("b{number}");
+        let listen = Over::Tcp.free_address();
+        let b = Over::Tcp
+            .builder(&name)
+            .timing(PATIENT)
+            .listen(&listen)
+            .start()
+            .unwrap();
+        let mut listener = b.listen_streams("echo", StreamOptions::default()).unwrap();
+        let peer = a.connect_async(&b.addresses()[0]).await.unwrap();
+        let options = StreamOptions::default();
+        let (opened, accepted) = tokio::join!(peer.open_stream("echo", options), listener.accept_stream());
+        streams.push((opened.unwrap().split(), echoing(accepted.unwrap())));
+        nodes.push((b, listener));
+        // Those from before, too: of the first two the runtime tells, then the poller does of all.
+        for ((writer, reader), _) in &mut streams {
+            for at in 0..20 {
+                let (sent, mut back) = (pattern(at, 50), [0; 50]);
+                writer.write_all(&sent).await.unwrap();
+                soon("an echo", reader.read_exact(&mut back)).await.unwrap();
+                assert_eq!(back[..], sent);
+            }
+        }
+    }
+    for (halves, echo) in streams {
+        drop(halves);
+        echo.abort();
+    }
 }
 
 #[tokio::test]
@@ -435,7 +529,12 @@ async fn a_killed_peer_is_an_error_at_both_halves_in_time(over: Over) {
         resume_window: Duration::from_secs(3),
         ..PATIENT
     };
-    let node = over.builder("here").timing(timing).start_on_tokio().unwrap();
+    let node = over
+        .builder("here")
+        .timing(timing)
+        .wait(Wait::Park)
+        .start_on_tokio()
+        .unwrap();
     let peer = node.connect_async(&address).await.unwrap();
     let stream = peer.open_stream("echo", StreamOptions::default()).await.unwrap();
     let (mut writer, reader) = stream.split();

@@ -94,7 +94,12 @@ async fn a_killed_peer_is_noticed_and_one_that_is_back_is_reached_again(over: Ov
     let mut other = OtherProcess::start("count_as_the_other_process", &over.free_address());
     let address = other.told();
     let server = node_server("here").await;
-    let node = Arc::new(over.builder("here").start_on_tokio().unwrap());
+    let node = Arc::new(
+        over.builder("here")
+            .wait(transport::Wait::Park)
+            .start_on_tokio()
+            .unwrap(),
+    );
     let _kept = KeptConnection::start(server.clone(), node.clone(), vec![address.clone()]);
     for round in 0..2 {
         let counter = remote_counter(over).await;

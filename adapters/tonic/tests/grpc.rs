@@ -57,7 +57,12 @@ async fn serve_as_the_other_process() {
 }
 
 fn channel(over: Over, address: &str) -> Channel {
-    let node = Arc::new(over.builder("client").start_on_tokio().unwrap());
+    let node = Arc::new(
+        over.builder("client")
+            .wait(transport::Wait::Park)
+            .start_on_tokio()
+            .unwrap(),
+    );
     let connector = RingConnector::new(node, [address.to_owned()]);
     Endpoint::from_static("http://echo").connect_with_connector_lazy(connector)
 }
@@ -154,7 +159,12 @@ async fn tls_goes_on_top_and_a_client_that_trusts_nobody_is_refused() {
     let tls = ServerTlsConfig::new().identity(Identity::from_pem(&certificate, key));
     let server = Server::builder().tls_config(tls).unwrap().add_service(EchoServer);
     let serving = tokio::spawn(server.serve_with_incoming(incoming));
-    let client_node = Arc::new(over.builder("client").start_on_tokio().unwrap());
+    let client_node = Arc::new(
+        over.builder("client")
+            .wait(transport::Wait::Park)
+            .start_on_tokio()
+            .unwrap(),
+    );
     let connector = RingConnector::new(client_node, [node.addresses()[0].clone()]);
     let trusting = ClientTlsConfig::new()
         .domain_name("echo")
@@ -180,7 +190,12 @@ async fn a_request_says_which_node_it_came_from() {
         .start_on_tokio()
         .unwrap();
     let mut incoming = tonic_transport::incoming(&node).unwrap();
-    let client = Arc::new(over.builder("client").start_on_tokio().unwrap());
+    let client = Arc::new(
+        over.builder("client")
+            .wait(transport::Wait::Park)
+            .start_on_tokio()
+            .unwrap(),
+    );
     let connector = RingConnector::new(client, [node.addresses()[0].clone()]);
     let (connected, accepted) = tokio::join!(connector.connect(), incoming.next());
     connected.unwrap();
