@@ -97,14 +97,6 @@ impl Window {
         Ok(())
     }
 
-    /// The reader is at `offset`, and reads about `len` bytes at a time.
-    #[inline]
-    fn fetch_ahead(&self, offset: u64, len: usize) {
-        if let Some(mapped) = &self.mapped {
-            mapped.fetch_ahead(offset as usize, len);
-        }
-    }
-
     #[inline]
     pub(crate) fn bytes(&self) -> &[u8] {
         match &self.mapped {
@@ -283,7 +275,6 @@ impl Scanner {
         if range.len() < header.len {
             return Ok(Step::Invalid(Invalid::Length(header.len as u32)));
         }
-        self.window.fetch_ahead(self.offset, header.len);
         let salt = if header.epoch == self.epoch {
             self.salt
         } else {

@@ -16,10 +16,6 @@ use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 
 /// Bytes made present at once.
 const AHEAD: usize = 2 << 20;
-/// How far ahead of its reader a byte is fetched into the CPU's cache: a few times what memory takes to answer.
-#[cfg(target_arch = "x86_64")]
-const FETCHED_AHEAD: usize = 2048;
-
 /// A read-only mapping of a whole file.
 pub(crate) struct ReadMap {
     base: NonNull<u8>,
@@ -74,24 +70,6 @@ impl ReadMap {
             self.present += more;
         }
         Ok(self.bytes())
-    }
-
-    /// Has the CPU fetch the bytes that come a while after `at`, as many as `len`: by itself it stops at the end of each page.
-    #[inline]
-    #[cfg_attr(
-        not(target_arch = "x86_64"),
-        allow(unused_variables, reason = "a hint to this CPU alone")
-    )]
-    pub(crate) fn fetch_ahead(&self, at: usize, len: usize) {
-        #[cfg(target_arch = "x86_64")]
-        {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            let from = at + FETCHED_AHEAD;
-            for line in (from..(from + len).min(self.present)).step_by(64) {
-                // SAFETY: the address lies inside the mapping; fetching it changes nothing and cannot fault.
-                unsafe { _mm_prefetch::<_MM_HINT_T0>(self.base.as_ptr().add(line).cast()) };
-            }
-        }
     }
 
     /// The bytes made present so far.
