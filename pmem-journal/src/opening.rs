@@ -277,7 +277,7 @@ fn take_lock(dir: &Path) -> Result<WriterLock> {
     let mut tries = 0;
     loop {
         match WriterLock::take(dir) {
-            Err(Error::Locked { .. }) if tries < 20 => {
+            Err(Error::Locked { .. }) if tries < 100 => {
                 tries += 1;
                 std::thread::sleep(Duration::from_millis(1));
             }

@@ -12,10 +12,10 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use acknowledged::{Acknowledged, append_until_killed, check};
-use pmem_journal::{Followed, Journal, Mode, Options, Reader, Selection};
+use pmem_journal::{Error, Followed, Journal, Mode, Options, Reader, Selection};
 
 fn options(mode: Mode) -> Options {
     // Small segments, so that kills fall into rotations too.
@@ -30,7 +30,16 @@ fn child_appends_until_it_is_killed() {
     };
     let mode: Mode = std::env::var("JOURNAL_KILL_MODE").unwrap().parse().unwrap();
     let round = std::env::var("JOURNAL_KILL_ROUND").unwrap();
-    let (journal, _) = Journal::open_with(dir, &options(mode)).unwrap();
+    // A reader holds the lock for an instant to see whether there is a writer; a busy machine may stop it just then.
+    let started = Instant::now();
+    let journal = loop {
+        match Journal::open_with(&dir, &options(mode)) {
+            Err(Error::Locked { .. }) if started.elapsed() < Duration::from_secs(30) => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            other => break other.unwrap().0,
+        }
+    };
     append_until_killed(&journal, &round);
 }
 
