@@ -211,6 +211,20 @@ pub fn anonymous_lanes(sizes: &LaneSizes) -> Result<LaneMemory, LinkError> {
     Ok([ring(Lane::Control)?, ring(Lane::Ordinary)?, ring(Lane::Large)?])
 }
 
+/// The rings of one direction side by side in `memory`, the longest first, so that each starts on a multiple of its length.
+///
+/// # Panics
+/// When the memory is shorter than the rings together.
+pub fn lanes_in(memory: &RingMemory, sizes: &LaneSizes) -> LaneMemory {
+    let mut longest_first = Lane::ALL;
+    longest_first.sort_by_key(|lane| std::cmp::Reverse(sizes.of(*lane)));
+    Lane::ALL.map(|lane| {
+        let before = longest_first.iter().take_while(|other| **other != lane);
+        let offset: usize = before.map(|other| sizes.of(*other) as usize).sum();
+        memory.slice(offset, sizes.of(lane) as usize)
+    })
+}
+
 /// A running link, in its two halves.
 pub struct Link {
     /// Pushes what was committed.

@@ -11,15 +11,28 @@ use std::io;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use memmap2::MmapMut;
+use memmap2::{Advice, MmapMut, MmapOptions};
 
 use crate::sync::atomic::AtomicU64;
+
+/// Bytes of a huge page: that of x86-64, and of arm64 with pages of 4 KiB.
+const HUGE_PAGE: usize = 2 << 20;
+
+/// The pages that memory lies on. A network card keeps one translation for each, and so does the processor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pages {
+    /// Of the system's usual size, unless the system makes them huge by itself.
+    Ordinary,
+    /// Of 2 MiB, out of those that the system keeps for the purpose (`vm.nr_hugepages`).
+    Huge,
+}
 
 /// A page-aligned, zeroed region of bytes that outlives every ring that uses it.
 #[derive(Clone)]
 pub struct RingMemory {
     base: NonNull<u8>,
     len: usize,
+    pages: Pages,
     _owner: Arc<dyn Any + Send + Sync>,
     #[cfg(loom)]
     shadow: (Arc<crate::sync::Shadow>, usize),
@@ -43,6 +56,35 @@ impl RingMemory {
         Ok(unsafe { RingMemory::from_raw(base, len, Arc::new(map)) })
     }
 
+    /// Memory as [`RingMemory::anonymous`], on huge pages of 2 MiB when the system keeps enough of them free
+    /// (`vm.nr_hugepages`); otherwise on ordinary ones, which the system is asked to make huge where it can (`MADV_HUGEPAGE`).
+    /// Children of this process do not inherit it.
+    ///
+    /// # Errors
+    /// The system's error when it has no address space or memory left.
+    pub fn huge(len: usize) -> io::Result<RingMemory> {
+        let reserved = MmapOptions::new()
+            .len(len.next_multiple_of(HUGE_PAGE))
+            .huge(Some(HUGE_PAGE.trailing_zeros() as u8))
+            .map_anon();
+        let (mut map, pages) = match reserved {
+            Ok(map) => (map, Pages::Huge),
+            // None are free, or this kernel has no pages of that size.
+            Err(_) => (MmapMut::map_anon(len)?, Pages::Ordinary),
+        };
+        let advised = map.advise(Advice::DontFork).and_then(|()| match pages {
+            Pages::Huge => Ok(()),
+            Pages::Ordinary => map.advise(Advice::HugePage),
+        });
+        if let Err(error) = advised {
+            tracing::debug!(%error, "ring memory stays as it is");
+        }
+        let base = NonNull::new(map.as_mut_ptr()).ok_or_else(|| io::Error::other("mmap returned null"))?;
+        // SAFETY: the mapping is at least that long, page-aligned, lives as long as the owner, and nobody else knows of it.
+        let memory = unsafe { RingMemory::from_raw(base, len, Arc::new(map)) };
+        Ok(RingMemory { pages, ..memory })
+    }
+
     /// Memory that something else owns: a shared mapping, a registered region.
     ///
     /// # Safety
@@ -52,6 +94,7 @@ impl RingMemory {
         RingMemory {
             base,
             len,
+            pages: Pages::Ordinary,
             _owner: owner,
             #[cfg(loom)]
             shadow: (Arc::new(crate::sync::Shadow::new(len)), 0),
@@ -69,6 +112,7 @@ impl RingMemory {
         RingMemory {
             base,
             len,
+            pages: self.pages,
             _owner: self._owner.clone(),
             #[cfg(loom)]
             shadow: (self.shadow.0.clone(), self.shadow.1 + offset),
@@ -83,6 +127,11 @@ impl RingMemory {
     /// Whether the region has no bytes.
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// What kind of pages it lies on.
+    pub fn pages(&self) -> Pages {
+        self.pages
     }
 
     /// The address of the first byte, for registration with a device.
@@ -159,5 +208,24 @@ impl std::fmt::Debug for RingMemory {
         f.debug_struct("RingMemory")
             .field("len", &self.len)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use super::*;
+
+    #[test]
+    fn memory_on_huge_pages_is_as_long_as_asked_and_zeroed_whatever_the_system_keeps() {
+        for len in [4096, HUGE_PAGE - 64, HUGE_PAGE + 64] {
+            let memory = RingMemory::huge(len).unwrap();
+            assert_eq!(memory.len(), len);
+            assert!((memory.as_ptr() as usize).is_multiple_of(4096));
+            for offset in [0, len - 8] {
+                assert_eq!(memory.word(offset).swap(7, Ordering::Relaxed), 0);
+            }
+        }
     }
 }

@@ -9,7 +9,7 @@ use super::world::{SharedWorld, World};
 use crate::lane::{LANES, Lane, LaneSizes};
 use crate::link::{
     HangUp, LaneMemory, Link, LinkError, LinkMemory, LinkReceiver, LinkSender, Listener, Push, ReceiveLanes,
-    SendLanes, SendMemory, Transport, TransportError, Wire,
+    SendLanes, SendMemory, Transport, TransportError, Wire, lanes_in,
 };
 use crate::memory::RingMemory;
 use crate::ring::{Arrival, Position};
@@ -246,13 +246,7 @@ impl Wire for SimWire {
 
 /// The rings of all lanes in one mapping: there are a great many histories.
 fn lanes_in_one(sizes: &LaneSizes) -> Result<LaneMemory, LinkError> {
-    let all = RingMemory::anonymous(sizes.total())?;
-    let mut offset = 0;
-    Ok(Lane::ALL.map(|lane| {
-        let len = sizes.of(lane) as usize;
-        offset += len;
-        all.slice(offset - len, len)
-    }))
+    Ok(lanes_in(&RingMemory::anonymous(sizes.total())?, sizes))
 }
 
 struct SimSender {
