@@ -46,6 +46,9 @@ pub struct RdmaOptions {
     pub send_depth: Option<u32>,
     /// How the peer's small frames are seen. Each side chooses for itself.
     pub small_frames: SmallFrames,
+    /// Whether the rings of a session that begins over RDMA lie on huge pages (2 MiB), when they fill one and the system
+    /// keeps enough of them free (`vm.nr_hugepages`). `true`; the link's description tells.
+    pub huge_pages: bool,
 }
 
 impl Default for RdmaOptions {
@@ -58,6 +61,7 @@ impl Default for RdmaOptions {
             gid_index: set("SOFT_ROCE_GID_INDEX").and_then(|index| index.parse().ok()),
             send_depth: None,
             small_frames: SmallFrames::default(),
+            huge_pages: true,
         }
     }
 }

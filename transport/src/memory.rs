@@ -56,21 +56,23 @@ impl RingMemory {
         Ok(unsafe { RingMemory::from_raw(base, len, Arc::new(map)) })
     }
 
-    /// Memory as [`RingMemory::anonymous`], on huge pages of 2 MiB when the system keeps enough of them free
-    /// (`vm.nr_hugepages`); otherwise on ordinary ones, which the system is asked to make huge where it can (`MADV_HUGEPAGE`).
-    /// Children of this process do not inherit it.
+    /// Memory as [`RingMemory::anonymous`], on huge pages of 2 MiB when it fills one and the system keeps enough of them
+    /// free (`vm.nr_hugepages`); otherwise on ordinary ones, which the system is asked to make huge where it can
+    /// (`MADV_HUGEPAGE`). Children of this process do not inherit it.
     ///
     /// # Errors
     /// The system's error when it has no address space or memory left.
     pub fn huge(len: usize) -> io::Result<RingMemory> {
-        let reserved = MmapOptions::new()
-            .len(len.next_multiple_of(HUGE_PAGE))
-            .huge(Some(HUGE_PAGE.trailing_zeros() as u8))
-            .map_anon();
-        let (mut map, pages) = match reserved {
-            Ok(map) => (map, Pages::Huge),
-            // None are free, or this kernel has no pages of that size.
-            Err(_) => (MmapMut::map_anon(len)?, Pages::Ordinary),
+        let on_huge_pages = || {
+            MmapOptions::new()
+                .len(len.next_multiple_of(HUGE_PAGE))
+                .huge(Some(HUGE_PAGE.trailing_zeros() as u8))
+                .map_anon()
+        };
+        // Where it fails, too few are free, or this kernel has no pages of that size.
+        let (mut map, pages) = match (len >= HUGE_PAGE).then(on_huge_pages) {
+            Some(Ok(map)) => (map, Pages::Huge),
+            _ => (MmapMut::map_anon(len)?, Pages::Ordinary),
         };
         let advised = map.advise(Advice::DontFork).and_then(|()| match pages {
             Pages::Huge => Ok(()),

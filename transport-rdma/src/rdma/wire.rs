@@ -10,7 +10,9 @@ use rustix::io::Errno;
 use transport::lane::{LANES, Lane, LaneSizes};
 use transport::link::{
     HangUp, LaneMemory, Link, LinkError, LinkMemory, MAX_HANDSHAKE, SendMemory, Wire, anonymous_lanes,
+    lanes_in,
 };
+use transport::memory::{Pages, RingMemory};
 use transport::ring::{Arrival, Position};
 
 use super::SmallFrames;
@@ -50,6 +52,16 @@ impl RdmaWire {
         RdmaWire {
             opened: Some(device),
             ..self
+        }
+    }
+
+    /// Memory for the rings of one direction.
+    fn rings(&self, sizes: &LaneSizes) -> Result<LaneMemory, LinkError> {
+        check_sizes(sizes)?;
+        if self.device.options().huge_pages {
+            Ok(lanes_in(&RingMemory::huge(sizes.total())?, sizes))
+        } else {
+            anonymous_lanes(sizes)
         }
     }
 
@@ -154,8 +166,7 @@ impl Wire for RdmaWire {
     }
 
     fn receive_memory(&mut self, sizes: &LaneSizes) -> Result<LaneMemory, LinkError> {
-        check_sizes(sizes)?;
-        anonymous_lanes(sizes)
+        self.rings(sizes)
     }
 
     fn offer(&mut self, receive: &LaneMemory) -> Result<Vec<u8>, LinkError> {
@@ -170,10 +181,9 @@ impl Wire for RdmaWire {
     }
 
     fn send_memory(&mut self, sizes: &LaneSizes, offer: &[u8]) -> Result<SendMemory, LinkError> {
-        check_sizes(sizes)?;
         Offer::decode(offer)?.check_sizes(sizes, CELL_PAGE)?;
         Ok(SendMemory {
-            rings: anonymous_lanes(sizes)?,
+            rings: self.rings(sizes)?,
             cells: None,
         })
     }
@@ -203,7 +213,10 @@ impl Wire for RdmaWire {
         };
         let (connection, receives) = prepared.connect(&memory.send, offer)?;
         let anchor = Arc::new(Anchor::new(self.stream)?);
-        let description = format!("RDMA with {} on {}", self.peer, connection.description());
+        let mut description = format!("RDMA with {} on {}", self.peer, connection.description());
+        if (memory.send.iter().chain(&memory.receive)).all(|ring| ring.pages() == Pages::Huge) {
+            description.push_str(", rings on huge pages");
+        }
         let outbound = VerbsOutbound::new(connection.clone(), anchor.clone());
         let inbound = VerbsInbound::new(connection, receives, anchor)?;
         Ok(Link {

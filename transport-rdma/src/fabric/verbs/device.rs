@@ -50,6 +50,10 @@ impl OnDemand {
         }
     }
 
+    pub(crate) fn options(&self) -> &RdmaOptions {
+        &self.options
+    }
+
     /// The open device, which stays open while the caller keeps it.
     pub(crate) fn device(&self) -> Result<Arc<Device>, TransportError> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
