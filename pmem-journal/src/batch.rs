@@ -10,7 +10,7 @@ use crate::segment;
 
 /// A large batch is written as it is encoded, in pieces of this many bytes, so that the medium works meanwhile. In tests
 /// they are small, so that crashes fall between them.
-const AHEAD: usize = if cfg!(test) { 256 } else { 64 << 10 };
+const AHEAD: usize = if cfg!(test) { 256 } else { 128 << 10 };
 /// The medium works by whole pages.
 const PAGE: u64 = if cfg!(test) { 64 } else { 4096 };
 
