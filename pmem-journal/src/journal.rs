@@ -188,7 +188,7 @@ impl Journal {
         self.reader().replay_kept()
     }
 
-    /// Bytes that are set aside for a full disk now: less than [`Options::reserve`] where there is no room for more.
+    /// Bytes that are set aside for a full disk now: less than [`Options::reserve`](crate::Options::reserve) where there is no room for more.
     pub fn reserved(&self) -> u64 {
         reserve::held(&*self.lock().medium)
     }
