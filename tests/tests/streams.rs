@@ -127,9 +127,18 @@ async fn a_thread_that_blocks_and_tasks_that_wait_share_a_node(over: Over) {
     const MESSAGES: u8 = 20;
     let mut pair = Pair::over(over).await;
     let mut mailbox = pair.a.mailbox("thread", MailboxOptions::default()).unwrap();
-    let to_a = pair.b.peers().remove(0);
-    let to_a = soon("an address", to_a.address_async("thread")).await.unwrap();
     let (stream, echo) = pair.stream().await;
+    // Who accepts a session hears of it a little later than who dials.
+    let to_a = async {
+        loop {
+            match pair.b.peers().pop() {
+                Some(peer) => break peer,
+                None => tokio::time::sleep(Duration::from_millis(1)).await,
+            }
+        }
+    };
+    let to_a = soon("the session", to_a).await;
+    let to_a = soon("an address", to_a.address_async("thread")).await.unwrap();
     let echo = echoing(echo);
     let (mut writer, mut reader) = stream.split();
     let mut exchange = async |count: usize| {
