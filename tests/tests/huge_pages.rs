@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use tests::audit::eventually;
 use transport::{MailboxOptions, Node, NodeBuilder};
 use transport_rdma::{Rdma, RdmaOptions};
 
@@ -60,9 +61,11 @@ fn rings_lie_on_huge_pages_when_the_system_keeps_some() {
     std::fs::write(KEPT, (before + NEEDED).to_string()).unwrap();
     assert_eq!(read(KEPT), before + NEEDED, "too little memory in one piece");
 
+    let free = read(FREE);
     let (link, taken) = one_session(true);
     assert!(link.contains("rings on huge pages"), "{link}");
     assert_eq!(taken, NEEDED);
+    eventually("the pages are given back", || read(FREE) == free);
 
     let (link, taken) = one_session(false);
     assert!(!link.contains("huge pages"), "{link}");
