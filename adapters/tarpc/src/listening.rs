@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use futures_util::Stream;
 use serde::{Deserialize, Serialize};
 use tarpc::tokio_serde::{Deserializer, Serializer};
-use transport::stream::{IncomingKind, StreamListener, StreamOptions};
+use transport::stream::{StreamListener, StreamOptions};
 use transport::{Node, NodeError};
 
 use crate::{RingTransport, STREAMS};
@@ -51,21 +51,12 @@ where
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
-        loop {
-            let Ok(incoming) = ready!(this.listener.poll_accept(context)) else {
-                return Poll::Ready(None);
-            };
-            if incoming.kind() == IncomingKind::OneWay {
-                continue;
-            }
-            match incoming.accept() {
-                Ok(stream) => {
-                    let codec = (this.codec)();
-                    return Poll::Ready(Some(Ok(RingTransport::from((stream, codec)))));
-                }
-                Err(error) => tracing::debug!(%error, "a connection was not accepted"),
-            }
-        }
+        let accepted = ready!(this.listener.poll_accept_stream(context));
+        Poll::Ready(
+            accepted
+                .ok()
+                .map(|stream| Ok(RingTransport::from((stream, (this.codec)())))),
+        )
     }
 }
 

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio_stream::Stream;
-use transport::stream::{IncomingKind, StreamListener, StreamOptions};
+use transport::stream::{StreamListener, StreamOptions};
 use transport::{Node, NodeError};
 
 use crate::STREAMS;
@@ -36,18 +36,7 @@ impl Stream for RingIncoming {
     type Item = io::Result<RingIo>;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<RingIo>>> {
-        let this = self.get_mut();
-        loop {
-            let Ok(incoming) = ready!(this.listener.poll_accept(context)) else {
-                return Poll::Ready(None);
-            };
-            if incoming.kind() == IncomingKind::OneWay {
-                continue;
-            }
-            match incoming.accept() {
-                Ok(stream) => return Poll::Ready(Some(Ok(RingIo::new(stream)))),
-                Err(error) => tracing::debug!(%error, "a connection was not accepted"),
-            }
-        }
+        let accepted = ready!(self.get_mut().listener.poll_accept_stream(context));
+        Poll::Ready(accepted.ok().map(|stream| Ok(RingIo::new(stream))))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use super::open::{OpenError, OwnReadEnd};
 use super::wire::{Accept, LISTENER, MAX_BACK, Open, back};
@@ -83,12 +83,22 @@ impl StreamListener {
     /// # Errors
     /// [`MailboxClosed`] once the node is closed.
     pub async fn accept_stream(&mut self) -> Result<Stream, MailboxClosed> {
+        poll_fn(|context| self.poll_accept_stream(context)).await
+    }
+
+    /// As [`StreamListener::accept_stream`], without the future.
+    ///
+    /// # Errors
+    /// As [`StreamListener::accept_stream`].
+    pub fn poll_accept_stream(&mut self, context: &mut Context<'_>) -> Poll<Result<Stream, MailboxClosed>> {
         loop {
-            let incoming = self.accept().await?;
-            if incoming.kind() == IncomingKind::TwoWay
-                && let Ok(stream) = incoming.accept()
-            {
-                return Ok(stream);
+            let incoming = ready!(self.poll_accept(context))?;
+            if incoming.kind() == IncomingKind::OneWay {
+                continue;
+            }
+            match incoming.accept() {
+                Ok(stream) => return Poll::Ready(Ok(stream)),
+                Err(error) => tracing::debug!(%error, "a stream was not accepted"),
             }
         }
     }
