@@ -58,7 +58,7 @@ impl RingMemory {
 
     /// Memory as [`RingMemory::anonymous`], on huge pages of 2 MiB when it fills one and the system keeps enough of them
     /// free (`vm.nr_hugepages`); otherwise on ordinary ones, which the system is asked to make huge where it can
-    /// (`MADV_HUGEPAGE`). Children of this process do not inherit it.
+    /// (`MADV_HUGEPAGE`). Children of this process do not inherit huge pages.
     ///
     /// # Errors
     /// The system's error when it has no address space or memory left.
@@ -74,9 +74,10 @@ impl RingMemory {
             Some(Ok(map)) => (map, Pages::Huge),
             _ => (MmapMut::map_anon(len)?, Pages::Ordinary),
         };
-        let advised = map.advise(Advice::DontFork).and_then(|()| match pages {
-            Pages::Huge => Ok(()),
-            Pages::Ordinary => map.advise(Advice::HugePage),
+        let advised = map.advise(match pages {
+            // The whole mapping at once: a part of it could only be told so in whole huge pages.
+            Pages::Huge => Advice::DontFork,
+            Pages::Ordinary => Advice::HugePage,
         });
         if let Err(error) = advised {
             tracing::debug!(%error, "ring memory stays as it is");

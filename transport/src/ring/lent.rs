@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::send::{Claim, SendRing, zero};
 use super::{Piece, Position};
 use crate::buffer::Part;
-use crate::frame::{HEADER, Header, Kind};
+use crate::frame::{HEADER, Kind};
 use crate::wait::lock;
 
 /// The frames of a send ring whose payloads are lent.
@@ -167,7 +167,6 @@ impl Claim<'_> {
             self.commit(kind, flags, extension, mailbox);
             return;
         }
-        self.open = false;
         ring.lent.any.store(true, Ordering::Relaxed);
         let position = self.position();
         let frame = LentFrame {
@@ -179,14 +178,8 @@ impl Claim<'_> {
         // Claims are published in any order; mostly in theirs.
         let at = frames.lent.partition_point(|other| other.position < position);
         frames.lent.insert(at, frame);
-        let header = Header {
-            length: self.len as u32,
-            kind,
-            flags,
-            extension,
-            mailbox,
-        };
-        ring.publish(position, header.first_word(), self.len);
+        // Still under the lock.
+        self.commit(kind, flags, extension, mailbox);
     }
 }
 

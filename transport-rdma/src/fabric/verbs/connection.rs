@@ -447,11 +447,11 @@ impl SendQueue {
         else {
             return Ok(false);
         };
-        if self.posted - self.completed >= self.depth || self.large.len() >= limits::verbs::LARGE_SPANS {
-            self.reap()?;
-        }
         if !self.has_room() {
-            return Ok(false);
+            self.reap()?;
+            if !self.has_room() {
+                return Ok(false);
+            }
         }
         let Some(rest) = self.lending.region(memory) else {
             return Err(LinkError::Device(format!("memory {memory} is not registered")));

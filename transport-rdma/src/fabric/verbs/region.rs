@@ -13,7 +13,7 @@ use sideway::ibverbs::memory_region::{
 };
 use sideway::ibverbs::protection_domain::ProtectionDomain;
 use transport::link::LinkError;
-use transport::memory::RingMemory;
+use transport::memory::{Pages, RingMemory};
 
 use crate::rdma::offer::RemoteRegion;
 
@@ -83,8 +83,11 @@ impl Region {
 }
 
 /// A child that a fork leaves with copies of registered pages would make the device write into pages that this
-/// process no longer sees; so children do not get them.
+/// process no longer sees; so children do not get them. Huge pages are kept from them as they are mapped.
 fn keep_from_children(memory: &RingMemory) {
+    if memory.pages() == Pages::Huge {
+        return;
+    }
     // SAFETY: the pages belong to this ring memory; advice about children changes nothing for this process. Memory
     // that does not start on a page is refused by the kernel and stays as it was.
     let advised = unsafe { madvise(memory.as_ptr().cast(), memory.len(), Advice::LinuxDontFork) };
