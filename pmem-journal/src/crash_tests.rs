@@ -202,8 +202,11 @@ fn first_life(suite: Suite, medium: &SimMedium, model: &mut Model) -> Result<(),
     Ok(())
 }
 
-/// Every crash of the first life, and of the second one in each of its aftermaths.
-fn run(suite: Suite) -> Result<u64, String> {
+/// Looks at every crash of the first life; how many images that were in all.
+fn each_crash(
+    suite: Suite,
+    mut look: impl FnMut(u64, &Disk, &Model) -> Result<u64, String>,
+) -> Result<u64, String> {
     let mut images = 0;
     let whole = Disk::new(suite.kind, suite.omit).reborn(u64::MAX);
     first_life(suite, &whole, &mut Model::default())?;
@@ -211,37 +214,40 @@ fn run(suite: Suite) -> Result<u64, String> {
         let medium = Disk::new(suite.kind, suite.omit).reborn(crash);
         let mut model = Model::default();
         first_life(suite, &medium, &mut model)?;
-        let dead = medium.disk();
+        images += look(crash, &medium.disk(), &model)?;
+    }
+    Ok(images)
+}
+
+/// Every crash of the first life, and of the second one in each of its aftermaths.
+fn run(suite: Suite) -> Result<u64, String> {
+    each_crash(suite, |crash, dead, model| {
+        let mut images = 0;
         // Death of the process alone keeps all of it visible.
         let aftermaths = dead.power_loss(suite.images, crash + 1);
         for disk in aftermaths.chain([dead.clone()]) {
             images += 1;
             let seen =
-                check(suite, &disk.reborn(u64::MAX), &model).map_err(|e| format!("crash {crash}: {e}"))?;
+                check(suite, &disk.reborn(u64::MAX), model).map_err(|e| format!("crash {crash}: {e}"))?;
             for (second, plan) in PLANS.iter().enumerate() {
-                images += second_life(suite, &disk, &model, &seen, plan, crash)
+                images += second_life(suite, &disk, model, &seen, plan, crash)
                     .map_err(|e| format!("crash {crash}, then plan {second}: {e}"))?;
             }
         }
-    }
-    Ok(images)
+        Ok(images)
+    })
 }
 
 /// Every image of every crash of the first life, without what comes after.
 fn run_first(suite: Suite) -> Result<u64, String> {
-    let mut images = 0;
-    let whole = Disk::new(suite.kind, suite.omit).reborn(u64::MAX);
-    first_life(suite, &whole, &mut Model::default())?;
-    for crash in 0..=whole.disk().ops() {
-        let medium = Disk::new(suite.kind, suite.omit).reborn(crash);
-        let mut model = Model::default();
-        first_life(suite, &medium, &mut model)?;
-        for disk in medium.disk().power_loss(suite.images, crash + 1) {
+    each_crash(suite, |crash, dead, model| {
+        let mut images = 0;
+        for disk in dead.power_loss(suite.images, crash + 1) {
             images += 1;
-            check(suite, &disk.reborn(u64::MAX), &model).map_err(|e| format!("crash {crash}: {e}"))?;
+            check(suite, &disk.reborn(u64::MAX), model).map_err(|e| format!("crash {crash}: {e}"))?;
         }
-    }
-    Ok(images)
+        Ok(images)
+    })
 }
 
 /// Groups that end where stale records of the first life begin, and groups that leave stale ones themselves.

@@ -1,15 +1,14 @@
 //! Cases of messages that are sent from buffers: lent to the link where it gathers, copied where it does not.
 
 use std::thread;
-use std::time::Duration;
 
-use super::cutting::{Pace, all_arrive_under_cuts, pair_to_cut};
 use super::driving::block_on;
-use super::large::{assert_is_pattern, large_mailbox, pattern};
+use super::large::{assert_is_pattern, large_mailbox, long_messages_arrive_under_cuts, pattern};
 use super::{Harness, PATIENCE, Pair, nothing_more, pair, take};
-use crate::{Buffer, Node, Overflow, SendError};
+use crate::node::NodeInner;
+use crate::{Buffer, Overflow, SendError};
 
-fn filled(node: &Node, number: u64, len: usize) -> Buffer {
+fn filled(node: &NodeInner, number: u64, len: usize) -> Buffer {
     let mut buffer = node.buffer(len).expect("a buffer");
     buffer.copy_from_slice(&pattern(number, len));
     buffer
@@ -38,10 +37,10 @@ pub fn buffers_arrive_as_they_were_sent_however_soon_they_are_written_again(harn
             let len = lens[number as usize % lens.len()];
             match number % 4 {
                 0 => address.send(&pattern(number, len)).unwrap(),
-                1 => address.send_buffer(filled(&a, number, len)).unwrap(),
-                2 => block_on(address.send_buffer_async(filled(&a, number, len))).unwrap(),
+                1 => address.send_buffer(filled(&a.inner, number, len)).unwrap(),
+                2 => block_on(address.send_buffer_async(filled(&a.inner, number, len))).unwrap(),
                 _ => address
-                    .send_buffer_timeout(filled(&a, number, len), Some(number), PATIENCE)
+                    .send_buffer_timeout(filled(&a.inner, number, len), Some(number), PATIENCE)
                     .unwrap(),
             }
         }
@@ -59,29 +58,11 @@ pub fn buffers_arrive_as_they_were_sent_however_soon_they_are_written_again(harn
 
 #[allow(missing_docs)]
 pub fn buffers_survive_cuts_of_the_link(harness: &dyn Harness) {
-    const COUNT: u64 = 60;
-    if !harness.resumes() {
-        return;
-    }
-    let pair = pair_to_cut(harness);
-    let inbox = large_mailbox(&pair.b, "inbox", 8, Overflow::Wait);
-    let address = pair.to_b.address("inbox").unwrap();
-    let len = |number: u64| [300_000, 100, 70_000, 40_000][number as usize % 4];
-    let pool = pair.a.inner.clone();
-    let send = move || {
-        for number in 0..COUNT {
-            let mut buffer = pool.buffer(len(number)).unwrap();
-            buffer.copy_from_slice(&pattern(number, len(number)));
-            address.send_buffer(buffer).unwrap();
-        }
-    };
-    let pace = Pace {
-        cut_after: Duration::from_millis(60),
-        every: 10,
-        pause: Duration::from_millis(30),
-    };
-    all_arrive_under_cuts(&pair, inbox, COUNT, pace, send, |message, number| {
-        assert_is_pattern(message, number, len(number));
+    let lens = [300_000, 100, 70_000, 40_000];
+    long_messages_arrive_under_cuts(harness, 60, lens, |address, number, len| {
+        address
+            .send_buffer(filled(address.driver(), number, len))
+            .unwrap();
     });
 }
 
@@ -92,9 +73,9 @@ pub fn a_buffer_that_is_not_sent_comes_back(harness: &dyn Harness) {
     let mut inbox = large_mailbox(&b, "inbox", 2, Overflow::Fail);
     let address = to_b.address("inbox").unwrap();
     for number in 0..2 {
-        address.send_buffer(filled(&a, number, LEN)).unwrap();
+        address.send_buffer(filled(&a.inner, number, LEN)).unwrap();
     }
-    let unsent = address.try_send_buffer(filled(&a, 7, LEN)).unwrap_err();
+    let unsent = address.try_send_buffer(filled(&a.inner, 7, LEN)).unwrap_err();
     assert!(matches!(unsent.why, SendError::MailboxFull { .. }), "{unsent:?}");
     let mut buffer = unsent.buffer.expect("nothing of it was committed");
     assert_is_pattern(&buffer, 7, LEN);

@@ -10,7 +10,7 @@ use super::driving::block_on;
 use super::{
     Harness, PATIENCE, Pair, builder, eventually, nothing_more, number, numbered, pair, pair_with, take,
 };
-use crate::{Drive, LaneSizes, Mailbox, MailboxOptions, Node, Overflow, Reason, SendError, Timing};
+use crate::{Address, Drive, LaneSizes, Mailbox, MailboxOptions, Node, Overflow, Reason, SendError, Timing};
 
 pub(super) fn large_mailbox(node: &Node, name: &str, capacity: u32, overflow: Overflow) -> Mailbox {
     let options = MailboxOptions {
@@ -392,26 +392,34 @@ pub fn a_peer_that_is_gone_makes_one_dead_letter_of_each_large_message(harness: 
 
 #[allow(missing_docs)]
 pub fn large_messages_survive_cuts_of_the_link(harness: &dyn Harness) {
-    const COUNT: u64 = 150;
+    let lens = [900_000, 100, 70_000, 40_000];
+    long_messages_arrive_under_cuts(harness, 150, lens, |address, number, len| {
+        address.send(&pattern(number, len)).unwrap();
+    });
+}
+
+/// `count` messages, of these lengths in turn, each given to `send`, arrive while links are cut.
+pub(super) fn long_messages_arrive_under_cuts(
+    harness: &dyn Harness,
+    count: u64,
+    lens: [usize; 4],
+    send: impl Fn(&Address, u64, usize) + Send + 'static,
+) {
     if !harness.resumes() {
         return;
     }
     let pair = pair_to_cut(harness);
     let inbox = large_mailbox(&pair.b, "inbox", 8, Overflow::Wait);
     let address = pair.to_b.address("inbox").unwrap();
-    let len = |number: u64| [900_000, 100, 70_000, 40_000][number as usize % 4];
-    let send = move || {
-        for number in 0..COUNT {
-            address.send(&pattern(number, len(number))).unwrap();
-        }
-    };
+    let len = move |number: u64| lens[number as usize % lens.len()];
+    let send_all = move || (0..count).for_each(|number| send(&address, number, len(number)));
     let pace = Pace {
         // Long enough for a slow device to carry a few chunks before the next cut.
         cut_after: Duration::from_millis(60),
         every: 10,
         pause: Duration::from_millis(30),
     };
-    all_arrive_under_cuts(&pair, inbox, COUNT, pace, send, |message, number| {
+    all_arrive_under_cuts(&pair, inbox, count, pace, send_all, |message, number| {
         assert_is_pattern(message, number, len(number));
     });
 }
