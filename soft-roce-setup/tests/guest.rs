@@ -116,10 +116,10 @@ fn a_deadline_shows_the_console_and_is_124() {
     let _turn = turn();
     let started = Instant::now();
     let line = "echo last words >/dev/console; sleep 1000";
-    let ran = in_guest(&["--deadline", "40"], line);
+    let ran = in_guest(&["--deadline", "25"], line);
     assert_eq!(ran.status, Some(124), "{}", ran.stderr);
     assert!(ran.stderr.contains("last words"), "{}", ran.stderr);
-    assert!(started.elapsed() < Duration::from_secs(80));
+    assert!(started.elapsed() < Duration::from_secs(65));
 }
 
 #[test]
