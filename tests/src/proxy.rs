@@ -14,6 +14,7 @@ struct Shared {
     /// Carries nothing while set, and says nothing.
     silent: AtomicBool,
     accepted: AtomicUsize,
+    refused: AtomicUsize,
     open: Mutex<Vec<TcpStream>>,
 }
 
@@ -36,12 +37,14 @@ impl Proxy {
             closed: AtomicBool::new(false),
             silent: AtomicBool::new(false),
             accepted: AtomicUsize::new(0),
+            refused: AtomicUsize::new(0),
             open: Mutex::default(),
         });
         let serving = shared.clone();
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 if serving.closed.load(Ordering::SeqCst) {
+                    serving.refused.fetch_add(1, Ordering::SeqCst);
                     continue;
                 }
                 let Ok(server) = TcpStream::connect(serving.target) else {
@@ -75,6 +78,11 @@ impl Proxy {
     /// How many connections it has carried.
     pub fn accepted(&self) -> usize {
         self.shared.accepted.load(Ordering::SeqCst)
+    }
+
+    /// How many it has turned away.
+    pub fn refused(&self) -> usize {
+        self.shared.refused.load(Ordering::SeqCst)
     }
 
     /// Cuts every connection now: both ends see it closed.

@@ -144,6 +144,26 @@ fn a_session_moves_to_its_other_address_and_returns_when_the_better_one_is_back(
 }
 
 #[test]
+fn a_session_that_was_given_one_address_waits_for_it_and_takes_no_other() {
+    let (a, b) = (node("a", 0), node("b", 2));
+    let events = a.events(64);
+    let (wanted, other) = (proxy_to(&b.addresses()[0]), proxy_to(&b.addresses()[1]));
+    let to_b = a.connect(&url(&wanted)).unwrap();
+    audited(&b, &to_b, || {
+        wanted.refuse(true);
+        wanted.cut();
+        eventually("the link is lost", || to_b.link().is_none());
+        let turned_away = wanted.refused();
+        eventually("it is dialled again and again", || {
+            wanted.refused() > turned_away + 2
+        });
+        wanted.refuse(false);
+        resumed(&events);
+    });
+    assert_eq!(other.accepted(), 0);
+}
+
+#[test]
 fn a_node_restarted_at_the_same_address_is_another_incarnation_and_never_the_old_session() {
     let a = node("a", 0);
     let b = node("b", 1);
