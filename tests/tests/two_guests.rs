@@ -188,7 +188,7 @@ fn send(schemes: &[&str]) {
         let (inbox, done) = (inbox.clone(), done.clone());
         move || numbers::send(&inbox, 0, |_| !done.load(Ordering::Relaxed)).unwrap()
     });
-    let lossy = Duration::from_secs(size("AUDIT_SECONDS", 3));
+    let lossy = Duration::from_secs(size("AUDIT_SECONDS", 2));
     thread::sleep(lossy);
     outlive_a_partition(&cable, &peer);
     thread::sleep(lossy);
