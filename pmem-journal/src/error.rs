@@ -5,17 +5,22 @@
 //! which it is unknown what is durable poisons the handle ([`Error::Poisoned`]): open the journal again, and
 //! recovery decides from what the medium really holds.
 
+mod upcast;
+
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use upcast::{RuleError, UpcastError};
+
 use crate::event::EntityId;
 use crate::mode::Mode;
-use crate::projection::HandlerError;
-use crate::upcast::UpcastError;
 
 /// What the journal returns.
 pub type Result<T> = std::result::Result<T, Error>;
+
+/// What a projection's handler may answer when it cannot handle an event.
+pub type HandlerError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why an operation on a journal failed.
 #[derive(Debug, thiserror::Error)]

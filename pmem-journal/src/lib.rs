@@ -93,7 +93,7 @@ pub use backup::Backup;
 pub use cold::Cooled;
 pub use compaction::{Compacted, Compaction};
 pub use cursor::MAX_RESULT;
-pub use error::{Error, Result};
+pub use error::{Error, HandlerError, Result, RuleError, UpcastError};
 pub use event::{Appended, EntityId, Event, Expected, IdempotencyKey, OwnedEvent, Recorded};
 pub use follow::{Followed, Follower};
 pub use format::{MAX_EXTENSION, MAX_PAYLOAD};
@@ -102,7 +102,7 @@ pub use inventory::{ListedProjection, ListedSnapshot};
 pub use journal::Journal;
 pub use mode::{Mode, Probe, probe};
 pub use options::{Options, Progress};
-pub use projection::{HandlerError, Projection};
+pub use projection::Projection;
 pub use reader::{Reader, Summary};
 pub use recover::{Recovery, Torn};
 pub use repair::{Repair, Repaired, repair};
@@ -113,7 +113,7 @@ pub use select::{Selected, Selection};
 pub use snapshot::{FoundSnapshot, MAX_KEEP, RefusedSnapshot, Snapshot};
 pub use snapshot_format::MAX_SNAPSHOT;
 pub use truncate::{Truncated, truncate};
-pub use upcast::{Forms, MAX_UPCASTS, RuleError, Upcast, UpcastError, Upcasters};
+pub use upcast::{Forms, MAX_UPCASTS, Upcast, Upcasters};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

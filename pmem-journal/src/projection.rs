@@ -14,7 +14,7 @@ use std::io;
 use rustix::fs::{FlockOperation, flock};
 
 use crate::cursor::{self, Cursor, DIRECTORY};
-use crate::error::{Error, Result};
+use crate::error::{Error, HandlerError, Result};
 use crate::event::{OwnedEvent, Recorded};
 use crate::format::JournalId;
 use crate::history::journal_id;
@@ -22,9 +22,6 @@ use crate::medium::Medium;
 use crate::medium::file::FileMedium;
 use crate::reader::Reader;
 use crate::replay::Replay;
-
-/// What a handler may answer when it cannot handle an event.
-pub type HandlerError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A projection of one journal, by its name. One process at a time runs it.
 ///

@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, RuleError, UpcastError};
 use crate::event::{OwnedEvent, Recorded};
 use crate::format::{EXTENSION_CORRELATION, EXTENSION_TAG};
 
@@ -29,70 +29,7 @@ pub struct Upcast {
     pub payload: Vec<u8>,
 }
 
-/// What a rule may answer when it cannot make sense of an event.
-pub type RuleError = Box<dyn std::error::Error + Send + Sync>;
-
 type Rule = dyn Fn(&Recorded<'_>) -> std::result::Result<Vec<Upcast>, RuleError> + Send + Sync;
-
-/// Why an event cannot be given in its newest form.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum UpcastError {
-    /// The rule itself refused.
-    #[error(
-        "the event at position {position} (type {kind}, schema {schema_version}) cannot be upcast: {cause}"
-    )]
-    Refused {
-        /// Position of the event.
-        position: u64,
-        /// Type the rule was given.
-        kind: u16,
-        /// Schema version the rule was given.
-        schema_version: u16,
-        /// What the rule said.
-        cause: RuleError,
-    },
-    /// A result of the same type has no higher schema version: the chain would not end. Mend the rule.
-    #[error(
-        "the upcaster of type {kind}, schema {from} makes schema {to} of the event at position {position}: it must \
-         make a higher one"
-    )]
-    DoesNotRise {
-        /// Position of the event.
-        position: u64,
-        /// Its type.
-        kind: u16,
-        /// Schema version the rule was given.
-        from: u16,
-        /// Schema version it made.
-        to: u16,
-    },
-    /// Rules lead from type to type without end. Mend them.
-    #[error(
-        "the event at position {position} is not in its newest form after {max} upcasts: rules go in a circle"
-    )]
-    Endless {
-        /// Position of the event.
-        position: u64,
-        /// [`MAX_UPCASTS`].
-        max: usize,
-    },
-    /// The event is of a newer schema than this program knows. Use a newer build of the program.
-    #[error(
-        "the event at position {position} has schema {found} of type {kind}, and this program knows up to {newest}: \
-         use a newer build of it"
-    )]
-    TooNew {
-        /// Position of the event.
-        position: u64,
-        /// Its type.
-        kind: u16,
-        /// Schema version found.
-        found: u16,
-        /// Newest known, as told to [`Upcasters::newest`].
-        newest: u16,
-    },
-}
 
 /// The chain of upcasters of an application.
 ///
