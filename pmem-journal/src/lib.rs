@@ -59,6 +59,7 @@ mod mend_crash_tests;
 mod mode;
 mod opening;
 mod options;
+mod pace;
 mod projection;
 mod publish;
 mod published;

@@ -101,8 +101,14 @@ impl Journal {
             .and_then(|()| snapshot::remove_leftovers(&*medium))
             .map_err(Error::io("remove what a crash left in", dir))?;
         let names = medium.list().map_err(Error::io("list", dir))?;
-        let mut spare = SpareMaker::new(Arc::clone(&medium), options.segment_size, options.background)
-            .map_err(Error::io("start a thread for", dir))?;
+        let published = Arc::new(Published::default());
+        let mut spare = SpareMaker::new(
+            Arc::clone(&medium),
+            options.segment_size,
+            options.background,
+            Arc::clone(&published),
+        )
+        .map_err(Error::io("start a thread for", dir))?;
         let indexes = Arc::new(Indexes::new(Arc::clone(&medium), true));
         let indexer =
             Indexer::new(&indexes, options.background).map_err(Error::io("start a thread for", dir))?;
@@ -167,7 +173,7 @@ impl Journal {
                 (make_segment(&*medium, &mut spare, header, dir)?, DATA)
             }
         };
-        spare.prepare();
+        spare.prepare(segment.header.base);
         let last = recovered.active.as_ref().map_or(0, |active| active.header.index);
         let mut index = Index::new(learned, recovered.first..last, indexes, recovered.floor);
         if segment.header.index > last {
@@ -182,7 +188,6 @@ impl Journal {
         }
         let log_position = segment.header.log_position(offset);
         let next_position = recovered.report.next_position;
-        let published = Arc::new(Published::default());
         let mut state = State {
             salt: format::salt(&segment.header.journal, epoch),
             medium,

@@ -59,7 +59,7 @@ impl Journal {
             Err(e) => return Err(state.poison(&format!("starting segment {} failed: {e}", next.index))),
         }
         state.offset = DATA;
-        state.spare.prepare();
+        state.spare.prepare(next.base);
         state.index.seal(old.header.index);
         state.indexer.ask(old.header.index);
         Ok(state)

@@ -1,4 +1,5 @@
-//! The next segment, made ahead of need by a thread of its own, so that no append waits for zeroes to be written.
+//! The next segment, made ahead of need by a thread of its own, so that no append waits for zeroes to be written, and at a pace
+//! at which the zeroes are not in the way of appends (`pace.rs`).
 
 use std::io;
 use std::sync::Arc;
@@ -6,6 +7,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
 use crate::medium::{Medium, MediumFile};
+use crate::pace::{Pace, Urge, Urgency};
+use crate::published::Published;
 use crate::segment::SPARE;
 
 type Made = io::Result<Box<dyn MediumFile>>;
@@ -14,22 +17,33 @@ type Made = io::Result<Box<dyn MediumFile>>;
 pub(crate) struct SpareMaker {
     medium: Arc<dyn Medium>,
     size: u64,
-    thread: Option<(Sender<()>, Receiver<Made>, JoinHandle<()>)>,
+    thread: Option<(Sender<u64>, Receiver<Made>, JoinHandle<()>)>,
+    urgency: Arc<Urgency>,
     outstanding: bool,
 }
 
 impl SpareMaker {
-    /// With `ahead`, a thread makes each segment before it is asked for.
-    pub(crate) fn new(medium: Arc<dyn Medium>, size: u64, ahead: bool) -> io::Result<SpareMaker> {
+    /// With `ahead`, a thread makes each segment before it is asked for, at the pace at which the journal is written.
+    pub(crate) fn new(
+        medium: Arc<dyn Medium>,
+        size: u64,
+        ahead: bool,
+        written: Arc<Published>,
+    ) -> io::Result<SpareMaker> {
+        let urgency = Arc::new(Urgency::default());
         let thread = if ahead {
-            let (ask, asked) = channel::<()>();
+            let (ask, asked) = channel::<u64>();
             let (give, made) = channel();
-            let medium = Arc::clone(&medium);
+            let (medium, urgency) = (Arc::clone(&medium), Arc::clone(&urgency));
             let thread = std::thread::Builder::new()
                 .name("journal-spare".to_owned())
                 .spawn(move || {
-                    while asked.recv().is_ok() {
-                        if give.send(medium.create(SPARE, size)).is_err() {
+                    for from in asked {
+                        let pace = Pace::new(from, &written, &urgency);
+                        if give
+                            .send(medium.create_step_by_step(SPARE, size, &|done| pace.wait(done)))
+                            .is_err()
+                        {
                             return;
                         }
                     }
@@ -42,6 +56,7 @@ impl SpareMaker {
             medium,
             size,
             thread,
+            urgency,
             outstanding: false,
         })
     }
@@ -51,17 +66,19 @@ impl SpareMaker {
         self.size
     }
 
-    /// Starts making the next one.
-    pub(crate) fn prepare(&mut self) {
+    /// Starts making the next one; the segment being written begins at this log position.
+    pub(crate) fn prepare(&mut self, from: u64) {
         if let Some((ask, _, _)) = &self.thread
             && !self.outstanding
         {
-            self.outstanding = ask.send(()).is_ok();
+            self.urgency.set(Urge::None);
+            self.outstanding = ask.send(from).is_ok();
         }
     }
 
     /// An empty segment, called [`SPARE`]; waits for it if need be.
     pub(crate) fn take(&mut self) -> Made {
+        self.urgency.set(Urge::Needed);
         if std::mem::take(&mut self.outstanding)
             && let Some((_, made, _)) = &self.thread
             && let Ok(made) = made.recv()
@@ -75,6 +92,7 @@ impl SpareMaker {
 
 impl Drop for SpareMaker {
     fn drop(&mut self) {
+        self.urgency.set(Urge::Unwanted);
         if let Some((ask, made, thread)) = self.thread.take() {
             drop((ask, made));
             let _ = thread.join();

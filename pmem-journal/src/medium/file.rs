@@ -9,12 +9,15 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FallocateFlags, fallocate};
 
 use super::read_map::ReadMap;
-use super::{Access, Medium, MediumFile, UNFINISHED};
+use super::{Access, Medium, MediumFile, UNFINISHED, ZEROES_STEP, writeback};
 
 static ZEROES: [u8; 1 << 16] = [0; 1 << 16];
 
 /// Makes, of a file at a path that is open for reading and writing, one that is written in the way of a mode.
 pub(crate) type Writing = Box<dyn Fn(&Path, File) -> io::Result<Box<dyn MediumFile>> + Send + Sync>;
+
+/// Is told how many bytes are done, and returns when more may follow.
+type Pace<'a> = &'a dyn Fn(u64) -> io::Result<()>;
 
 /// A directory on any file system. Reading, names and whole small files are the same in every mode; only how a segment is
 /// written differs.
@@ -36,19 +39,42 @@ impl FileMedium {
             writing,
         }
     }
+
+    fn create_at(&self, name: &str, len: u64, pace: Option<Pace<'_>>) -> io::Result<Box<dyn MediumFile>> {
+        let path = self.dir.join(name);
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(&path)?;
+        reserve_and_zero(&file, len, pace).inspect_err(|_| drop(fs::remove_file(&path)))?;
+        (self.writing)(&path, file)
+    }
 }
 
-fn reserve_and_zero(file: &File, len: u64) -> io::Result<()> {
+/// `pace` is asked before each step; without one there are no steps.
+fn reserve_and_zero(file: &File, len: u64, pace: Option<Pace<'_>>) -> io::Result<()> {
     match fallocate(file, FallocateFlags::empty(), 0, len) {
         // A file system without fallocate: writing the zeroes reserves the space as well.
         Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => {}
         Err(e) => return Err(e.into()),
     }
-    let mut at = 0;
-    while at < len {
-        let n = (len - at).min(ZEROES.len() as u64);
-        file.write_all_at(&ZEROES[..n as usize], at)?;
-        at += n;
+    let step = if pace.is_some() { ZEROES_STEP } else { len.max(1) };
+    let mut start = 0;
+    while start < len {
+        let end = len.min(start + step);
+        if let Some(pace) = pace {
+            pace(start)?;
+        }
+        for at in (start..end).step_by(ZEROES.len()) {
+            let n = (end - at).min(ZEROES.len() as u64);
+            file.write_all_at(&ZEROES[..n as usize], at)?;
+        }
+        if pace.is_some() {
+            writeback::finish(file, start, end - start);
+        }
+        start = end;
     }
     file.sync_all()
 }
@@ -61,15 +87,11 @@ impl Medium for FileMedium {
     }
 
     fn create(&self, name: &str, len: u64) -> io::Result<Box<dyn MediumFile>> {
-        let path = self.dir.join(name);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(&path)?;
-        reserve_and_zero(&file, len).inspect_err(|_| drop(fs::remove_file(&path)))?;
-        (self.writing)(&path, file)
+        self.create_at(name, len, None)
+    }
+
+    fn create_step_by_step(&self, name: &str, len: u64, pace: Pace<'_>) -> io::Result<Box<dyn MediumFile>> {
+        self.create_at(name, len, Some(pace))
     }
 
     fn open(&self, name: &str, access: Access) -> io::Result<Box<dyn MediumFile>> {
@@ -187,10 +209,7 @@ impl MediumFile for OrdinaryFile {
 
     fn write_ahead(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.write_at(offset, bytes)?;
-        // Has the kernel begin to write what is dirty there, and drop it only once it is clean. A hint: if it is not
-        // taken, or the writing fails, the sync that follows does it, or says so.
-        let len = std::num::NonZeroU64::new(bytes.len() as u64);
-        let _ = rustix::fs::fadvise(&self.0, offset, len, rustix::fs::Advice::DontNeed);
+        writeback::begin(&self.0, offset, bytes.len() as u64);
         Ok(())
     }
 

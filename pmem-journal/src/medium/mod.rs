@@ -16,6 +16,8 @@ pub(crate) mod pmem;
 pub(crate) mod read_map;
 #[cfg(test)]
 pub(crate) mod sim;
+#[allow(unsafe_code)]
+mod writeback;
 
 use std::io;
 
@@ -36,6 +38,17 @@ pub(crate) trait Medium: Send + Sync {
     fn list(&self) -> io::Result<Vec<String>>;
     /// A new file of `len` zero bytes, all of them reserved, in place of any of that name.
     fn create(&self, name: &str, len: u64) -> io::Result<Box<dyn MediumFile>>;
+    /// As [`Medium::create`], beside somebody who writes to the same medium: before each [`ZEROES_STEP`] `pace` is told how
+    /// many bytes are done, and returns when it may go on; its error ends the making.
+    fn create_step_by_step(
+        &self,
+        name: &str,
+        len: u64,
+        pace: &dyn Fn(u64) -> io::Result<()>,
+    ) -> io::Result<Box<dyn MediumFile>> {
+        pace(0)?;
+        self.create(name, len)
+    }
     /// An existing file.
     fn open(&self, name: &str, access: Access) -> io::Result<Box<dyn MediumFile>>;
     /// Gives a file another name, which may be in a directory of this one: then a crash leaves it under either, and it is
@@ -62,6 +75,9 @@ pub(crate) trait Medium: Send + Sync {
     /// Makes that directory if it is missing, durably.
     fn make_directory(&self, name: &str) -> io::Result<()>;
 }
+
+/// Bytes of zeroes that [`Medium::create_step_by_step`] puts before the medium at a time.
+pub(crate) const ZEROES_STEP: u64 = 256 << 10;
 
 /// Ending of a name that a file has until it is whole.
 pub(crate) const UNFINISHED: &str = ".new";
