@@ -37,6 +37,7 @@ impl State {
     }
 
     /// Bytes of the batch on the medium, if it is inside all limits.
+    #[inline]
     pub(crate) fn bytes_of(&self, events: &[Event<'_>]) -> Result<u64> {
         let mut len = 0u64;
         for event in events {
@@ -46,13 +47,8 @@ impl State {
                     max: MAX_PAYLOAD as u64,
                 });
             }
-            let extension = format::extension_len(event);
-            let longest = event.tags.iter().map(|tag| tag.len()).max().unwrap_or(0);
-            if extension > MAX_EXTENSION || longest > 255 {
-                return Err(Error::TagsTooLarge {
-                    len: extension.max(longest),
-                    max: MAX_EXTENSION,
-                });
+            if !event.tags.is_empty() {
+                refuse_large_tags(event)?;
             }
             len += format::encoded_len(event) as u64;
         }
@@ -68,30 +64,37 @@ impl State {
         let [first, rest @ ..] = events else {
             return Err(Error::EmptyBatch);
         };
-        if let Some(span) = self.duplicate(events)? {
+        if events.iter().any(|event| event.idempotency_key != 0)
+            && let Some(span) = self.duplicate(events)?
+        {
             return Ok(Some(span));
         }
-        let mixed = rest.iter().any(|event| event.entity != first.entity);
-        let at = |event: &Event<'_>, expected| {
-            let actual = self.index.sequence(event.entity.0)?;
-            if actual == expected {
-                return Ok(());
-            }
-            Err(Error::WrongSequence {
-                entity: event.entity,
-                expected,
-                actual,
-            })
-        };
         match expected {
-            Expected::Any => {}
-            Expected::Exact(_) if mixed => return Err(Error::MixedEntities),
-            Expected::Exact(sequence) => at(first, sequence)?,
-            Expected::None => events.iter().try_for_each(|event| at(event, 0))?,
+            Expected::Any => Ok(None),
+            Expected::Exact(_) if rest.iter().any(|event| event.entity != first.entity) => {
+                Err(Error::MixedEntities)
+            }
+            Expected::Exact(sequence) => self.must_be_at(first, sequence).map(|()| None),
+            Expected::None => events
+                .iter()
+                .try_for_each(|event| self.must_be_at(event, 0))
+                .map(|()| None),
         }
-        Ok(None)
     }
 
+    fn must_be_at(&self, event: &Event<'_>, expected: u64) -> Result<()> {
+        let actual = self.index.sequence(event.entity.0)?;
+        if actual == expected {
+            return Ok(());
+        }
+        Err(Error::WrongSequence {
+            entity: event.entity,
+            expected,
+            actual,
+        })
+    }
+
+    #[inline(never)]
     fn duplicate(&self, events: &[Event<'_>]) -> Result<Option<Span>> {
         let mut keyed = 0;
         let mut known = 0;
@@ -150,7 +153,8 @@ impl State {
                 sequence: *sequence,
                 timestamp: self.timestamp,
             };
-            let record = format::encode(event, &place, &mut self.scratch);
+            let mut record = format::encode(event, &place, &mut self.scratch);
+            record.seal(place.salt);
             if self.in_place {
                 if let Err(e) = self.segment.file.write_record(self.offset, &record) {
                     failed = Some(e);
@@ -172,7 +176,7 @@ impl State {
         }
         let sequence = *sequence;
         if let Some(e) = failed {
-            return Err(self.poison(&format!("a write failed: {e}")));
+            return Err(self.poison_by("a write", &e));
         }
         let span = Span {
             first,
@@ -180,12 +184,30 @@ impl State {
             sequence,
         };
         if keyed {
-            for event in events.iter().filter(|event| event.idempotency_key != 0) {
-                self.index.remember(event.entity.0, event.idempotency_key, span);
-            }
+            self.remember_keys(events, span);
         }
         Ok(span)
     }
+
+    #[inline(never)]
+    fn remember_keys(&mut self, events: &[Event<'_>], span: Span) {
+        for event in events.iter().filter(|event| event.idempotency_key != 0) {
+            self.index.remember(event.entity.0, event.idempotency_key, span);
+        }
+    }
+}
+
+#[inline(never)]
+fn refuse_large_tags(event: &Event<'_>) -> Result<()> {
+    let extension = format::extension_len(event);
+    let longest = event.tags.iter().map(|tag| tag.len()).max().unwrap_or(0);
+    if extension > MAX_EXTENSION || longest > 255 {
+        return Err(Error::TagsTooLarge {
+            len: extension.max(longest),
+            max: MAX_EXTENSION,
+        });
+    }
+    Ok(())
 }
 
 /// Writes the whole pages of what is pending and ends at `end`. The commit that follows, whoever makes it, covers them; until

@@ -18,19 +18,32 @@ pub(crate) fn append(crc: u32, bytes: &[u8]) -> u32 {
     crc32c::crc32c_append(crc, bytes)
 }
 
-/// The checksum of a record header without its first four bytes, started from `crc`: words are little-endian.
+/// The checksum of a record: of its header without the first four bytes (the words are little-endian), of key and extension, and
+/// of the payload, started from `crc`.
 #[inline]
-pub(crate) fn of_header(crc: u32, words: &[u64; 8]) -> u32 {
+pub(crate) fn of_record(crc: u32, header: &[u64; 8], prefix: &[u8], payload: &[u8]) -> u32 {
+    #[cfg(target_arch = "x86_64")]
+    if prefix.is_empty() && (x86::SHORTEST..=x86::LONGEST).contains(&payload.len()) && x86::detected() {
+        // SAFETY: SSE4.2 and PCLMULQDQ were detected.
+        return unsafe { x86::header_and_three_streams(crc, header, payload) };
+    }
+    of_parts(crc, header, prefix, payload)
+}
+
+/// As [`of_record`], for records that are not as most are.
+#[inline(never)]
+fn of_parts(crc: u32, header: &[u64; 8], prefix: &[u8], payload: &[u8]) -> u32 {
     #[cfg(target_arch = "x86_64")]
     if x86::detected() {
         // SAFETY: SSE4.2 was detected.
-        return unsafe { x86::header(crc, words) };
+        let crc = unsafe { x86::header(crc, header) };
+        return append(append(crc, prefix), payload);
     }
     let mut bytes = [0; 64];
-    for (eight, word) in bytes.chunks_exact_mut(8).zip(words) {
+    for (eight, word) in bytes.chunks_exact_mut(8).zip(header) {
         eight.copy_from_slice(&word.to_le_bytes());
     }
-    crc32c::crc32c_append(crc, &bytes[4..])
+    append(append(crc32c::crc32c_append(crc, &bytes[4..]), prefix), payload)
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -69,7 +82,14 @@ mod x86 {
         out
     }
 
+    /// Both at once, without a call between them.
+    #[target_feature(enable = "sse4.2,pclmulqdq")]
+    pub(super) fn header_and_three_streams(crc: u32, words: &[u64; 8], payload: &[u8]) -> u32 {
+        three_streams(header(crc, words), payload)
+    }
+
     #[target_feature(enable = "sse4.2")]
+    #[inline]
     pub(super) fn header(crc: u32, words: &[u64; 8]) -> u32 {
         let mut state = u64::from(_mm_crc32_u32(!crc, (words[0] >> 32) as u32));
         for word in &words[1..] {
@@ -80,6 +100,7 @@ mod x86 {
 
     /// `bytes` is at least [`SHORTEST`] and at most [`LONGEST`] long.
     #[target_feature(enable = "sse4.2,pclmulqdq")]
+    #[inline]
     pub(super) fn three_streams(crc: u32, bytes: &[u8]) -> u32 {
         let each = bytes.len() / 24 * 8;
         let (a, rest) = bytes.split_at(each);
@@ -147,9 +168,19 @@ mod tests {
     }
 
     #[test]
-    fn a_header_of_words_is_a_header_of_bytes() {
+    fn a_record_in_parts_is_a_record_of_bytes() {
         let words: [u64; 8] = std::array::from_fn(|n| 0x9e37_79b9_7f4a_7c15u64.wrapping_mul(n as u64 + 1));
-        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-        assert_eq!(of_header(17, &words), crc32c::crc32c_append(17, &bytes[4..]));
+        let header: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let rest: Vec<u8> = (0..2_000u32).map(|n| (n * n / 8) as u8).collect();
+        for prefix in [0, 16, 33] {
+            for len in [0, 1, 143, 144, 256, 1536, 1537, 1_900] {
+                let (prefix, payload) = (&rest[..prefix], &rest[prefix..prefix + len]);
+                assert_eq!(
+                    of_record(17, &words, prefix, payload),
+                    crc32c::crc32c_append(17, &[&header[4..], prefix, payload].concat()),
+                    "{len}"
+                );
+            }
+        }
     }
 }

@@ -235,6 +235,12 @@ impl State {
         Error::Poisoned { cause }
     }
 
+    /// Poisons: `what` failed.
+    #[cold]
+    pub(crate) fn poison_by(&mut self, what: &str, e: &std::io::Error) -> Error {
+        self.poison(&format!("{what} failed: {e}"))
+    }
+
     pub(crate) fn refuse_if_poisoned(&self) -> Result<()> {
         match &self.poison {
             Some(cause) => Err(Error::Poisoned {
@@ -252,19 +258,20 @@ impl State {
         }
         match self.segment.file.commit() {
             Ok(()) => self.committed(self.log_end(), self.next_position),
-            Err(e) => Err(self.poison(&format!("a sync failed: {e}"))),
+            Err(e) => Err(self.poison_by("a sync", &e)),
         }
     }
 
     /// Everything below these positions is durable.
+    #[inline]
     pub(crate) fn committed(&mut self, log_position: u64, position: u64) -> Result<()> {
         self.durable = log_position;
         self.durable_events = position;
-        self.publish()
-            .map_err(|e| self.poison(&format!("publishing failed: {e}")))
+        self.publish().map_err(|e| self.poison_by("publishing", &e))
     }
 
     /// Tells readers in all processes what is durable.
+    #[inline]
     pub(crate) fn publish(&self) -> std::io::Result<()> {
         self.publisher.publish(self.durable)?;
         if self.in_place {

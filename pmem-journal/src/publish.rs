@@ -44,9 +44,10 @@ impl Publisher {
     }
 
     /// `position` and everything below it is durable.
+    #[inline]
     pub(crate) fn publish(&self, position: u64) -> io::Result<()> {
         match self {
-            Publisher::File(file) => file.write_all_at(&position.to_le_bytes(), 0),
+            Publisher::File(file) => write(file, position),
             Publisher::Mapped(word) => {
                 word.store(position);
                 Ok(())
@@ -55,6 +56,12 @@ impl Publisher {
             Publisher::Nowhere => Ok(()),
         }
     }
+}
+
+/// Apart from the store, which is part of every append on persistent memory.
+#[inline(never)]
+fn write(file: &File, position: u64) -> io::Result<()> {
+    file.write_all_at(&position.to_le_bytes(), 0)
 }
 
 /// When it was last written by a call; every writer does so when it opens the journal.

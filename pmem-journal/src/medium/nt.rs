@@ -3,7 +3,7 @@
 //! The only promise: after [`copy`] and then [`fence`] on one thread, the bytes have left the CPU for the memory
 //! controller, which on an ADR platform is inside the power-fail domain.
 
-use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_set_epi64x, _mm_sfence, _mm_stream_si128};
+use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_sfence, _mm_stream_si64, _mm_stream_si128};
 
 use crate::format::Encoded;
 
@@ -50,21 +50,19 @@ unsafe fn sixteen(to: *mut u8, from: *const u8) {
 pub(super) unsafe fn record(to: *mut u8, record: &Encoded<'_>) {
     debug_assert!(to.addr().is_multiple_of(16));
     let mut at = 0;
-    for pair in record.header.chunks_exact(2) {
+    // Word by word, as it was made: a wider load of two words that have just been stored finds them in no single entry of the
+    // CPU's store queue, so it would wait until both have left it, which is behind the fence of the append before.
+    for word in record.header {
         // SAFETY: the header is the first 64 bytes of the range; SSE2 is part of x86_64.
-        unsafe { _mm_stream_si128(to.add(at).cast(), _mm_set_epi64x(pair[1] as i64, pair[0] as i64)) };
-        at += 16;
+        unsafe { _mm_stream_si64(to.add(at).cast(), word as i64) };
+        at += 8;
     }
-    let (whole, rest) = if record.prefix.is_empty() {
-        record.payload.split_at(record.payload.len() & !15)
-    } else {
-        // Rare, and of any length: one copy aligns it.
-        let joined = [record.prefix, record.payload, &[0; 15]].concat();
-        let len = (record.prefix.len() + record.payload.len()).next_multiple_of(16);
-        // SAFETY: header and joined bytes with the padding are the range.
-        unsafe { copy(to.add(at), &joined[..len]) };
+    if !record.prefix.is_empty() {
+        // SAFETY: prefix and payload with the padding are the range behind the header.
+        unsafe { joined(to.add(at), record) };
         return;
-    };
+    }
+    let (whole, rest) = record.payload.split_at(record.payload.len() & !15);
     // SAFETY: the whole sixteens of the payload follow the header inside the range.
     unsafe { copy(to.add(at), whole) };
     if !rest.is_empty() {
@@ -73,6 +71,18 @@ pub(super) unsafe fn record(to: *mut u8, record: &Encoded<'_>) {
         // SAFETY: the padded rest is the last 16 bytes of the range.
         unsafe { copy(to.add(at + whole.len()), &last) };
     }
+}
+
+/// Writes key, extension and payload, which are of any length each: one copy aligns them.
+///
+/// # Safety
+/// Their length, padded to 16, is writable at `to`, which is 16-byte aligned, and no reference into it exists.
+#[cold]
+unsafe fn joined(to: *mut u8, record: &Encoded<'_>) {
+    let joined = [record.prefix, record.payload, &[0; 15]].concat();
+    let len = (record.prefix.len() + record.payload.len()).next_multiple_of(16);
+    // SAFETY: promised by the caller.
+    unsafe { copy(to, &joined[..len]) };
 }
 
 /// Waits until every earlier store of this thread is in the power-fail domain.

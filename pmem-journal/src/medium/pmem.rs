@@ -120,6 +120,15 @@ struct MappedFile {
     streaming: bool,
 }
 
+impl MappedFile {
+    #[cold]
+    fn write_copied(&self, offset: u64, record: &Encoded<'_>) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        record.append_to(&mut bytes);
+        self.write_at(offset, &bytes)
+    }
+}
+
 impl MediumFile for MappedFile {
     fn len(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
@@ -145,9 +154,7 @@ impl MediumFile for MappedFile {
                 return Ok(());
             }
         }
-        let mut bytes = Vec::new();
-        record.append_to(&mut bytes);
-        self.write_at(offset, &bytes)
+        self.write_copied(offset, record)
     }
 
     fn commit(&self) -> io::Result<()> {
