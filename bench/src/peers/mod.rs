@@ -24,6 +24,7 @@ pub(crate) use syncs::{append_alone, per_commit};
 pub(crate) enum Peer {
     PmemJournal,
     Okaywal,
+    OkaywalKeeping,
     Tephra,
     RaftEngine,
     Redb,
@@ -31,9 +32,10 @@ pub(crate) enum Peer {
 }
 
 impl Peer {
-    pub(crate) const ALL: [Peer; 6] = [
+    pub(crate) const ALL: [Peer; 7] = [
         Peer::PmemJournal,
         Peer::Okaywal,
+        Peer::OkaywalKeeping,
         Peer::Tephra,
         Peer::RaftEngine,
         Peer::Redb,
@@ -44,6 +46,7 @@ impl Peer {
         match self {
             Peer::PmemJournal => "pmem-journal",
             Peer::Okaywal => "okaywal",
+            Peer::OkaywalKeeping => "okaywal-keeping",
             Peer::Tephra => "tephra",
             Peer::RaftEngine => "raft-engine",
             Peer::Redb => "redb",
@@ -55,6 +58,7 @@ impl Peer {
         match self {
             Peer::PmemJournal => ours::opening(Mode::Buffered),
             Peer::Okaywal => Box::new(okaywal::open),
+            Peer::OkaywalKeeping => Box::new(okaywal::open_keeping),
             Peer::Tephra => Box::new(tephra::open),
             Peer::RaftEngine => Box::new(raft_engine::open),
             Peer::Redb => Box::new(redb::open),
