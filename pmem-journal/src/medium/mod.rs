@@ -77,7 +77,7 @@ pub(crate) trait Medium: Send + Sync {
 }
 
 /// Bytes of zeroes that [`Medium::create_step_by_step`] puts before the medium at a time.
-pub(crate) const ZEROES_STEP: u64 = 256 << 10;
+pub(crate) const ZEROES_STEP: u64 = 1 << 20;
 
 /// Ending of a name that a file has until it is whole.
 pub(crate) const UNFINISHED: &str = ".new";
