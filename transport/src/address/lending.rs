@@ -1,0 +1,107 @@
+//! Sending buffers of the node, which a link that sends from memory itself takes where they lie.
+
+use std::future::poll_fn;
+use std::time::{Duration, Instant};
+
+use super::{Address, SendError, Target, Unsent, send_locally};
+use crate::buffer::Buffer;
+use crate::large::Stream;
+use crate::trace::Tagged;
+
+impl Address {
+    /// As [`Address::try_send`], of a buffer, which is not copied at this end where the link sends from memory itself (over
+    /// RDMA) and the message is longer than 16 KiB. Elsewhere it is, as any slice would be. The buffer is back with its node when
+    /// the peer has taken the message.
+    ///
+    /// # Errors
+    /// As [`Address::try_send`], with the buffer.
+    pub fn try_send_buffer(&self, buffer: Buffer) -> Result<(), Unsent> {
+        self.try_send_buffer_with(buffer, None)
+    }
+
+    /// As [`Address::try_send_buffer`], with a correlation id that travels with the message.
+    ///
+    /// # Errors
+    /// As [`Address::try_send_buffer`].
+    pub fn try_send_buffer_with(&self, buffer: Buffer, correlation: Option<u64>) -> Result<(), Unsent> {
+        self.try_lend(&buffer, correlation).map_err(|why| Unsent {
+            why,
+            buffer: buffer.unless_lent(),
+        })
+    }
+
+    fn try_lend(&self, buffer: &Buffer, tags: impl Tagged) -> Result<(), SendError> {
+        match &self.target {
+            Target::Remote(route) if route.is_streamed(buffer.len()) => {
+                Stream::lending(route, buffer, tags.tags()).send_at_once()
+            }
+            Target::Remote(route) => match route.claim(buffer.len(), tags)? {
+                Some(slot) => {
+                    slot.commit_buffer(buffer);
+                    route.peer.flush();
+                    Ok(())
+                }
+                None => {
+                    route.drop_newest(buffer.len(), tags.tags().correlation);
+                    Ok(())
+                }
+            },
+            Target::Local(mailbox, node) => send_locally(mailbox, node, buffer, tags.tags()),
+        }
+    }
+
+    /// As [`Address::send`], of a buffer: see [`Address::try_send_buffer`].
+    ///
+    /// # Errors
+    /// As [`Address::send`]. The buffer is not given back: ask the node for another.
+    pub fn send_buffer(&self, buffer: Buffer) -> Result<(), SendError> {
+        self.send_buffer_until(&buffer, None, None)
+    }
+
+    /// As [`Address::send_buffer`], for at most `timeout`, with a correlation id if one is given.
+    ///
+    /// # Errors
+    /// As [`Address::send_buffer`], and [`SendError::TimedOut`].
+    pub fn send_buffer_timeout(
+        &self,
+        buffer: Buffer,
+        correlation: Option<u64>,
+        timeout: Duration,
+    ) -> Result<(), SendError> {
+        self.send_buffer_until(&buffer, correlation, Some(timeout))
+    }
+
+    fn send_buffer_until(
+        &self,
+        buffer: &Buffer,
+        tags: impl Tagged,
+        timeout: Option<Duration>,
+    ) -> Result<(), SendError> {
+        if let Some(mut stream) = self.lending(buffer, &tags) {
+            let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+            let sent = self.driver().wait_for(deadline, |waker| stream.poll(waker));
+            return sent.unwrap_or(Err(SendError::TimedOut(timeout.unwrap_or_default())));
+        }
+        self.waiting_for_room(timeout, || self.try_lend(buffer, tags))
+    }
+
+    /// As [`Address::send_async`], of a buffer: see [`Address::try_send_buffer`].
+    ///
+    /// # Errors
+    /// As [`Address::send_buffer`].
+    pub async fn send_buffer_async(&self, buffer: Buffer) -> Result<(), SendError> {
+        if let Some(mut stream) = self.lending(&buffer, &None::<u64>) {
+            return poll_fn(|context| stream.poll(context.waker())).await;
+        }
+        poll_fn(|context| self.attempt_with(context.waker(), || self.try_lend(&buffer, None::<u64>))).await
+    }
+
+    fn lending<'m>(&'m self, buffer: &'m Buffer, tags: &'m impl Tagged) -> Option<Stream<'m>> {
+        match &self.target {
+            Target::Remote(route) if route.is_streamed(buffer.len()) => {
+                Some(Stream::lending(route, buffer, tags.tags()))
+            }
+            Target::Remote(_) | Target::Local(..) => None,
+        }
+    }
+}
