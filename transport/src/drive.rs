@@ -307,6 +307,7 @@ impl Driver {
             if driven.peer.link_number() == driven.link_number {
                 continue;
             }
+            #[cfg_attr(not(feature = "tokio"), allow(unused_mut))]
             let Some(mut receive) = try_lock(&driven.peer.receive) else {
                 self.unregistered = true;
                 continue;
