@@ -72,7 +72,7 @@ fn reserve_and_zero(file: &File, len: u64, pace: Option<Pace<'_>>) -> io::Result
             file.write_all_at(&ZEROES[..n as usize], at)?;
         }
         if pace.is_some() {
-            writeback::finish(file, start, end - start);
+            writeback::finish(file, start, end - start)?;
         }
         start = end;
     }
