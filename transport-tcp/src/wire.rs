@@ -151,6 +151,7 @@ impl Wire for TcpWire {
             receiver: Box::new(SpanReceiver::new(self.connection, offered)),
             arrival: Arrival::Counted,
             doorbell: None,
+            cells: None,
             description,
         })
     }

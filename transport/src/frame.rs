@@ -190,12 +190,6 @@ pub(crate) const fn is_padding(first: u64) -> bool {
     kind_bits(first) == Kind::Padding as u8
 }
 
-/// The first word of padding as long as the frame that `first` begins.
-#[inline]
-pub(crate) const fn as_padding(first: u64) -> u64 {
-    first & !(0xf << LENGTH_BITS) | (Kind::Padding as u64) << LENGTH_BITS
-}
-
 /// Whether and how the frames of a session are checksummed.
 #[derive(Clone, Debug)]
 pub enum Integrity {

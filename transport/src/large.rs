@@ -211,8 +211,7 @@ impl<'m> Stream<'m> {
         let frame = crate::frame::size(chunk + Chunk::extension_len(&self.tags)) as u64;
         // All of its frames, and the padding before the end of the ring.
         let needed = (len.div_ceil(chunk) as u64 + 1) * frame;
-        let ring = self.ring();
-        if ring.claimed() - ring.released() + needed > ring.capacity() {
+        if needed > self.ring().room() {
             return Err(SendError::RingFull);
         }
         // Should others be quicker to take the room, what is there is abandoned.

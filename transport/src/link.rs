@@ -185,8 +185,8 @@ pub trait Wire: Send {
     ) -> Result<Link, LinkError>;
 }
 
-/// Memory of the send rings, and where the rings are shared with the peer, the cells (one cache line each) in which
-/// the peer publishes what it has consumed.
+/// Memory of the send rings, and where the rings are shared with the peer, the cells ([`CELL`](crate::ring::CELL) bytes each) in
+/// which the peer says what it has consumed.
 pub struct SendMemory {
     /// The rings.
     pub rings: LaneMemory,
@@ -237,6 +237,8 @@ pub struct Link {
     /// Where a committed frame is visible to the peer at once: how to wake the peer, if it sleeps. Then `push` is
     /// called for acknowledgements alone.
     pub doorbell: Option<Arc<dyn Doorbell>>,
+    /// Where the peer maps the receive rings: the cells in which it is told of each frame that is consumed.
+    pub cells: Option<LaneMemory>,
     /// What was chosen for this link, for people: device, receive method, limits.
     pub description: String,
 }
@@ -361,6 +363,13 @@ impl ReceiveLanes {
             rings: with_lanes(memory)
                 .map(|(lane, ring)| ReceiveRing::new(ring, integrity.of(lane), arrival.of(lane))),
             credit: [0; LANES],
+        }
+    }
+
+    /// Tells the sender, which maps the same rings, of each frame that is consumed: [`ReceiveRing::tell_in`].
+    pub fn tell_in(&mut self, cells: LaneMemory) {
+        for (ring, cell) in self.rings.iter_mut().zip(cells) {
+            ring.tell_in(cell);
         }
     }
 

@@ -239,7 +239,10 @@ impl PeerInner {
             },
             integrity.clone(),
         );
-        let lanes = ReceiveLanes::new(memory.receive.clone(), integrity, link.arrival);
+        let mut lanes = ReceiveLanes::new(memory.receive.clone(), integrity, link.arrival);
+        if let Some(cells) = link.cells {
+            lanes.tell_in(cells);
+        }
         let assembler = Assembler::new(lanes.rings[Lane::Large.index()].capacity());
         let large = LargeLane::new(send.ring(Lane::Large));
         send.ring(Lane::Large).lend(link.sender.gathers());

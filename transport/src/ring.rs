@@ -8,13 +8,17 @@
 //! the frames in flight; every other byte of a send ring is zero. A frame becomes visible when its first word
 //! turns from zero to something else, which is the last thing a producer does.
 
+mod claim;
 mod lent;
 mod receive;
 mod send;
+mod shared;
 
+pub use claim::{Claim, ClaimError};
 pub use lent::Gathered;
 pub use receive::{Arrival, Frame, ReceiveRing};
-pub use send::{Claim, ClaimError, CreditError, Piece, SendRing};
+pub use send::{CreditError, Piece, SendRing};
+pub use shared::{ACKNOWLEDGED, CELL, CONSUMED};
 
 /// A count of bytes since the session began. Never wraps: at 100 GB/s a u64 lasts five years.
 pub type Position = u64;

@@ -19,7 +19,7 @@ use transport::doze;
 use transport::lane::{LANES, Lane};
 use transport::link::{Doorbell, LaneMemory, LinkError};
 use transport::memory::RingMemory;
-use transport::ring::Position;
+use transport::ring::{ACKNOWLEDGED, Position};
 
 use super::{Inbound, Outbound, Request};
 use crate::limits::POLLS_BETWEEN_INSPECTIONS;
@@ -132,9 +132,9 @@ impl Outbound for ShmOutbound {
         self.bell.anchor.check()?;
         for request in requests {
             if let Request::Acknowledge { lane, position } = *request {
-                // Release: a producer that sees the position sees the zeroes that consumption left below it.
+                // Release: what was read below it was read before the sender zeroes it.
                 self.cells[lane.index()]
-                    .word(0)
+                    .word(ACKNOWLEDGED)
                     .store(position, Ordering::Release);
             }
         }
@@ -183,7 +183,9 @@ impl Inbound for ShmInbound {
 
     #[inline]
     fn credit(&self, lane: Lane, _: Position) -> Position {
-        self.cells[lane.index()].word(0).load(Ordering::Acquire)
+        self.cells[lane.index()]
+            .word(ACKNOWLEDGED)
+            .load(Ordering::Acquire)
     }
 
     #[inline]

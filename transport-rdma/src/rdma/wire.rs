@@ -224,6 +224,7 @@ impl Wire for RdmaWire {
             receiver: Box::new(Receiver::new(inbound)),
             arrival,
             doorbell: None,
+            cells: None,
             description,
         })
     }

@@ -213,6 +213,7 @@ impl Wire for ShmWire {
             receiver: Box::new(Receiver::new(ShmInbound::new(&own, &peer, anchor))),
             arrival: Arrival::Published,
             doorbell: Some(bell),
+            cells: Some(own.cells()),
             description: format!(
                 "shared memory with {}: rings of {} KiB, a frame is seen when its first word is stored",
                 self.peer,

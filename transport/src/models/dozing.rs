@@ -6,7 +6,7 @@ use super::{CAPACITY, Expect, explore, send};
 use crate::doze;
 use crate::frame::Integrity;
 use crate::memory::RingMemory;
-use crate::ring::{Arrival, ReceiveRing, SendRing};
+use crate::ring::{Arrival, CELL, ReceiveRing, SendRing};
 
 /// The socket of a link over shared memory: a byte on it stays until it is read.
 #[derive(Default)]
@@ -37,9 +37,9 @@ impl Socket {
 pub(super) fn woken(producers: u8, preemptions: Option<usize>) {
     explore(preemptions, move || {
         let memory = RingMemory::anonymous(CAPACITY).unwrap();
-        let cells = RingMemory::anonymous(128).unwrap();
-        let ring = Arc::new(SendRing::shared(memory.clone(), cells.slice(0, 64)));
-        let dozing = cells.slice(64, 64);
+        let cells = RingMemory::anonymous(256).unwrap();
+        let ring = Arc::new(SendRing::shared(memory.clone(), cells.slice(0, CELL)));
+        let dozing = cells.slice(128, 64);
         let socket = Arc::new(Socket::default());
         let mut receive = ReceiveRing::new(memory, Integrity::None, Arrival::Published);
         let mut expect = Expect::new();

@@ -39,20 +39,9 @@ const UNSEEN: &[(&str, Ordering, &str)] = &[
     ("self.offered.fetch_max", Ordering::Release, "as above"),
     ("self.offered.load", Ordering::Relaxed, "as above"),
     (
-        "send.rs: self.released.load",
+        "send.rs: let released = self.released.load",
         Ordering::Relaxed,
         "for callers outside: who is told that bytes were consumed sees what was done before they were",
-    ),
-    (
-        "receive.rs: fence(Ordering::Release)",
-        Ordering::Relaxed,
-        "padding before zeroes, for a sender that walks its frames after the peer has stopped in the middle of giving \
-         one up: no model stops there, the audit of stopped processes does",
-    ),
-    (
-        "receive.rs: word.store(0",
-        Ordering::Relaxed,
-        "as above, zeroes before the first word",
     ),
 ];
 

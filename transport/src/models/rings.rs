@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{CAPACITY, Expect, explore, send, try_send};
 use crate::frame::{HEADER, Integrity, Kind};
 use crate::memory::RingMemory;
-use crate::ring::{Arrival, Position, ReceiveRing, SendRing};
+use crate::ring::{ACKNOWLEDGED, Arrival, CELL, Position, ReceiveRing, SendRing};
 use crate::sync::atomic::Ordering;
 
 /// Takes what is committed from `at` on, as a link that carries it would: as plain bytes. Returns where it ends.
@@ -89,11 +89,11 @@ pub(super) fn released_by_another(preemptions: Option<usize>) {
 pub(super) fn shared(preemptions: Option<usize>) {
     explore(preemptions, || {
         let memory = RingMemory::anonymous(CAPACITY).unwrap();
-        let cell = RingMemory::anonymous(64).unwrap();
+        let cell = RingMemory::anonymous(CELL).unwrap();
         let ring = Arc::new(SendRing::shared(memory.clone(), cell.clone()));
         let mut receive = ReceiveRing::new(memory, Integrity::None, Arrival::Published);
         let mut expect = Expect::new();
-        for number in 0..3 {
+        for number in 0..2 {
             send(&ring, 0, number);
         }
         let producers = [1, 2].map(|sender| {
@@ -101,7 +101,7 @@ pub(super) fn shared(preemptions: Option<usize>) {
             loom::thread::spawn(move || send(&ring, sender, 0))
         });
         let consumer = loom::thread::spawn(move || {
-            while expect.taken() < 5 {
+            while expect.taken() < 4 {
                 let Some(frame) = receive.peek().unwrap() else {
                     loom::thread::yield_now();
                     continue;
@@ -111,7 +111,8 @@ pub(super) fn shared(preemptions: Option<usize>) {
                 let size = frame.header.size();
                 receive.consume(size);
                 // As `ShmOutbound::post` does.
-                cell.word(0).store(receive.consumed(), Ordering::Release);
+                cell.word(ACKNOWLEDGED)
+                    .store(receive.consumed(), Ordering::Release);
             }
         });
         for thread in producers.into_iter().chain([consumer]) {
@@ -120,21 +121,23 @@ pub(super) fn shared(preemptions: Option<usize>) {
     });
 }
 
-/// A consumer that gives up one slot of a full ring that both ends map, and two who each try once to claim it.
+/// A consumer that gives up two slots of a full ring that both ends map, and two who each try once to claim one: they find
+/// each other zeroing.
 pub(super) fn shared_and_full(preemptions: Option<usize>) {
     explore(preemptions, || {
         let memory = RingMemory::anonymous(CAPACITY).unwrap();
-        let cell = RingMemory::anonymous(64).unwrap();
+        let cell = RingMemory::anonymous(CELL).unwrap();
         let ring = Arc::new(SendRing::shared(memory.clone(), cell.clone()));
         let mut receive = ReceiveRing::new(memory, Integrity::None, Arrival::Published);
-        for number in 0..4 {
+        for number in 0..3 {
             send(&ring, 0, number);
         }
         let consumer = loom::thread::spawn(move || {
             for _ in 0..2 {
                 let size = receive.peek().unwrap().unwrap().header.size();
                 receive.consume(size);
-                cell.word(0).store(receive.consumed(), Ordering::Release);
+                cell.word(ACKNOWLEDGED)
+                    .store(receive.consumed(), Ordering::Release);
             }
             receive
         });
@@ -153,7 +156,7 @@ pub(super) fn shared_and_full(preemptions: Option<usize>) {
             let size = frame.header.size();
             receive.consume(size);
         }
-        assert_eq!(left, 2 + sent);
+        assert_eq!(left, 1 + sent);
     });
 }
 

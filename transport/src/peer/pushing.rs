@@ -34,7 +34,10 @@ impl PeerInner {
     #[inline]
     pub(crate) fn flush(&self) {
         match self.doorbell.get() {
-            Some(bell) => bell.ring(),
+            Some(bell) => {
+                bell.ring();
+                self.send.ring(Lane::Ordinary).zero_ahead();
+            }
             None => self.push(),
         }
         // Ordered after the commit by the fence in the bell, which pairs with the one in `end`, or by the gate.

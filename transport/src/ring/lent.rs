@@ -14,7 +14,8 @@ use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::send::{Claim, SendRing, zero};
+use super::claim::Claim;
+use super::send::{SendRing, zero};
 use super::{Piece, Position};
 use crate::buffer::Part;
 use crate::frame::{HEADER, Kind};

@@ -3,12 +3,12 @@
 #![allow(unsafe_code)]
 
 use super::send::zero;
-use super::{MIN_CAPACITY, Position, max_frame};
+use super::{CONSUMED, MIN_CAPACITY, Position, max_frame};
 use crate::breakage::{Breakage, is_broken};
 use crate::frame::{self, FrameError, HEADER, Header, Integrity, Kind, field};
 use crate::lane::Lane;
 use crate::memory::RingMemory;
-use crate::sync::atomic::{Ordering, fence};
+use crate::sync::atomic::Ordering;
 
 /// How a link lets the receiver know which bytes have arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +50,8 @@ pub struct ReceiveRing {
     consumed: Position,
     /// Everything below has arrived, where the link counts.
     arrived: Position,
+    /// Where the sender, which maps the same memory, is told of each frame that was consumed.
+    cell: Option<RingMemory>,
 }
 
 /// A frame that stands in a receive ring.
@@ -93,7 +95,13 @@ impl ReceiveRing {
             arrival,
             consumed: 0,
             arrived: 0,
+            cell: None,
         }
+    }
+
+    /// Tells the sender, which maps the same memory, of each frame that is consumed: in the word [`CONSUMED`] of `cell`.
+    pub fn tell_in(&mut self, cell: RingMemory) {
+        self.cell = Some(cell);
     }
 
     /// Capacity in bytes.
@@ -268,32 +276,30 @@ impl ReceiveRing {
         let next = self.consumed + size as u64;
         match self.arrival {
             Arrival::Counted => {}
-            Arrival::Published => self.give_up(size),
-            Arrival::Checked | Arrival::Noticed => self.zero_frame(0, size),
+            Arrival::Published => self.tell(next),
+            Arrival::Checked | Arrival::Noticed => self.zero_frame(size),
         }
         self.consumed = next;
         self.arrived = self.arrived.max(next);
     }
 
-    /// Zeroes a frame that stands in memory of the sender's. At every step the sender can tell that it was consumed,
-    /// and where the next one starts: see `SendRing::unacknowledged`. So its first word says padding, then its other
-    /// bytes are zero, then its first word is.
-    fn give_up(&self, size: usize) {
-        let word = self.memory.word(self.offset(self.consumed));
-        word.store(frame::as_padding(word.load(Ordering::Relaxed)), Ordering::Relaxed);
-        fence(Ordering::Release);
-        self.zero_frame(8, size);
-        word.store(0, Ordering::Release);
+    /// Tells the sender that everything below `next` was consumed. The sender zeroes it.
+    #[inline]
+    fn tell(&self, next: Position) {
+        if let Some(cell) = &self.cell {
+            // Relaxed: read when this side is gone, and followed by nothing.
+            cell.word(CONSUMED).store(next, Ordering::Relaxed);
+        }
     }
 
-    /// Zeroes the frame that is read next, of `size` bytes, from its byte `from` on.
+    /// Zeroes the frame that is read next, of `size` bytes.
     #[inline]
-    fn zero_frame(&self, from: usize, size: usize) {
+    fn zero_frame(&self, size: usize) {
         let offset = self.offset(self.consumed);
         // Frames do not wrap.
-        assert!(from <= size && size <= self.memory.len() - offset);
+        assert!(size <= self.memory.len() - offset);
         // SAFETY: inside the memory, as just checked. Nobody else accesses a frame that was found and not acknowledged.
-        unsafe { self.memory.zero(offset + from, size - from) };
+        unsafe { self.memory.zero(offset, size) };
     }
 }
 

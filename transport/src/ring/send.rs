@@ -1,4 +1,4 @@
-//! The sending half: claim, write in place, commit; release when the peer has consumed.
+//! The sending half: what is claimed and committed, what a link pushes, and what is released when the peer has consumed.
 //!
 //! Any number of threads claim at once; one thread at a time pushes and one releases. Claims are ordered by one
 //! compare-and-swap; commits may come in any order, and the pusher stops at the first frame not yet committed.
@@ -8,35 +8,12 @@
 use crossbeam_utils::CachePadded;
 
 use super::lent::Lent;
+use super::shared::Shared;
 use super::{MIN_CAPACITY, Position, max_frame};
 use crate::checksum::Checksum;
-use crate::frame::{self, HEADER, Header, Integrity, Kind, field};
+use crate::frame::{self, HEADER, Integrity, field};
 use crate::memory::RingMemory;
-use crate::sync::atomic::{AtomicU64, Ordering, fence};
-
-/// Why a claim was not granted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ClaimError {
-    /// The peer has not consumed enough yet: try again when credit has come.
-    #[error("send ring full: {free} bytes free, {needed} needed")]
-    Full {
-        /// Bytes free now.
-        free: u64,
-        /// Bytes that the frame and the padding before it take.
-        needed: u64,
-    },
-    /// The session has ended.
-    #[error("send ring closed: the session has ended")]
-    Closed,
-    /// The frame never fits.
-    #[error("frame of {len} bytes exceeds the ring's limit of {max}")]
-    TooLarge {
-        /// Bytes asked for.
-        len: usize,
-        /// Most that fit a frame of this ring.
-        max: usize,
-    },
-}
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// The peer claims to have consumed what it can't have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -51,7 +28,7 @@ pub struct CreditError {
 }
 
 /// Set in the claimed position once the ring is closed. Positions never get there.
-const CLOSED: u64 = 1 << 63;
+pub(super) const CLOSED: u64 = 1 << 63;
 
 /// Committed frames that a link carries in one write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,15 +42,18 @@ pub struct Piece {
 /// The sender's ring of one lane.
 pub struct SendRing {
     pub(super) memory: RingMemory,
-    capacity: u64,
+    pub(super) capacity: u64,
+    /// Bytes of it that may be claimed and not released.
+    pub(super) usable: u64,
     pub(super) integrity: Integrity,
     pub(super) lent: Lent,
-    /// Where the peer itself publishes its consumed position, having zeroed what it consumed: memory shared by both.
-    shared: Option<RingMemory>,
-    claimed: CachePadded<AtomicU64>,
-    released: CachePadded<AtomicU64>,
+    /// Where the peer maps the same memory.
+    pub(super) shared: Option<Shared>,
+    pub(super) claimed: CachePadded<AtomicU64>,
+    /// Up to where the peer has consumed, and the bytes are zero again.
+    pub(super) released: CachePadded<AtomicU64>,
     /// What [`SendRing::committed`] has shown a link: nothing beyond it can have been consumed.
-    offered: AtomicU64,
+    pub(super) offered: AtomicU64,
 }
 
 impl SendRing {
@@ -92,24 +72,13 @@ impl SendRing {
         SendRing {
             memory,
             capacity,
+            usable: capacity,
             integrity,
             lent: Lent::default(),
             shared: None,
             claimed: CachePadded::new(AtomicU64::new(0)),
             released: CachePadded::new(AtomicU64::new(0)),
             offered: AtomicU64::new(0),
-        }
-    }
-
-    /// A ring that both ends map: the peer stores its consumed position in the first word of `cell`, after it has
-    /// zeroed the bytes below it.
-    ///
-    /// # Panics
-    /// As [`SendRing::new`].
-    pub fn shared(memory: RingMemory, cell: RingMemory) -> SendRing {
-        SendRing {
-            shared: Some(cell),
-            ..SendRing::new(memory, Integrity::None)
         }
     }
 
@@ -139,10 +108,18 @@ impl SendRing {
         self.claimed.fetch_or(CLOSED, Ordering::Relaxed) & !CLOSED
     }
 
-    /// The position up to which the peer has consumed and the bytes are free again.
+    /// The position up to which the peer says that it has consumed.
     pub fn released(&self) -> Position {
-        self.refresh_released();
-        self.released.load(Ordering::Acquire)
+        let released = self.released.load(Ordering::Acquire);
+        match &self.shared {
+            None => released,
+            Some(shared) => released.max(self.acknowledged(shared)),
+        }
+    }
+
+    /// Bytes free now.
+    pub(crate) fn room(&self) -> u64 {
+        self.free_below(self.released(), self.claimed())
     }
 
     #[inline]
@@ -151,88 +128,8 @@ impl SendRing {
     }
 
     #[inline]
-    fn word(&self, position: Position) -> &AtomicU64 {
+    pub(super) fn word(&self, position: Position) -> &AtomicU64 {
         self.memory.word(self.offset(position))
-    }
-
-    /// Takes a slot for a frame with `len` bytes of extension and payload.
-    ///
-    /// # Errors
-    /// [`ClaimError::Full`] when the peer must consume first, [`ClaimError::TooLarge`] when it never fits.
-    #[inline(always)]
-    pub fn claim(&self, len: usize) -> Result<Claim<'_>, ClaimError> {
-        let max = self.max_body();
-        if len > max {
-            return Err(ClaimError::TooLarge { len, max });
-        }
-        let frame = frame::size(len) as u64;
-        loop {
-            let tail = self.claimed.load(Ordering::Relaxed);
-            if tail & CLOSED != 0 {
-                return Err(ClaimError::Closed);
-            }
-            let to_end = self.capacity - (tail & (self.capacity - 1));
-            let padding = if frame <= to_end { 0 } else { to_end };
-            let needed = frame + padding;
-            let free = self.free(tail, needed);
-            if needed > free {
-                return Err(ClaimError::Full { free, needed });
-            }
-            // The frame is published by its first word, not by this position. Release: who pushes up to here sees that the
-            // last lap's bytes are zero, as this thread did.
-            if self
-                .claimed
-                .compare_exchange_weak(tail, tail + needed, Ordering::Release, Ordering::Relaxed)
-                .is_err()
-            {
-                continue;
-            }
-            if padding > 0 {
-                self.publish(
-                    tail,
-                    Header {
-                        length: (padding as usize - HEADER) as u32,
-                        kind: Kind::Padding,
-                        flags: 0,
-                        extension: 0,
-                        mailbox: 0,
-                    }
-                    .first_word(),
-                    0,
-                );
-            }
-            return Ok(Claim {
-                ring: self,
-                position: tail + padding,
-                len,
-                open: true,
-            });
-        }
-    }
-
-    /// Bytes free above `tail`; looks at the shared cell only when what is known does not suffice.
-    #[inline]
-    fn free(&self, tail: Position, needed: u64) -> u64 {
-        let free = self
-            .capacity
-            .saturating_sub(tail.saturating_sub(self.released.load(Ordering::Acquire)));
-        if free >= needed || self.shared.is_none() {
-            return free;
-        }
-        self.refresh_released();
-        self.capacity
-            .saturating_sub(tail.saturating_sub(self.released.load(Ordering::Acquire)))
-    }
-
-    /// Takes over what the peer has published in the shared cell. A position that it can't have consumed, or one
-    /// that goes back, is ignored: it grants nothing.
-    fn refresh_released(&self) {
-        if let Some(cell) = &self.shared {
-            let published = cell.word(0).load(Ordering::Acquire);
-            if published <= self.claimed() && may_end_a_frame(published) {
-                self.released.fetch_max(published, Ordering::Release);
-            }
-        }
     }
 
     #[inline(always)]
@@ -318,7 +215,7 @@ impl SendRing {
 
     /// Bytes that do not wrap and that no producer writes: committed, or owned by the caller's claim.
     #[inline]
-    fn bytes(&self, from: Position, len: usize) -> &[u8] {
+    pub(super) fn bytes(&self, from: Position, len: usize) -> &[u8] {
         let offset = self.offset(from);
         assert!(offset + len <= self.capacity as usize);
         // SAFETY: inside the memory, as just checked. Nobody writes there: the bytes lie between released and
@@ -328,17 +225,18 @@ impl SendRing {
         unsafe { self.memory.bytes(offset, len) }
     }
 
-    /// Takes the peer's word that it has consumed everything below `position`, and frees those bytes.
+    /// Takes the peer's word that it has consumed everything below `position`, and frees those bytes. Where both map the
+    /// ring, they are free already, and zeroed by who claims them.
     ///
     /// One thread at a time. Positions that go back are ignored.
     ///
     /// # Errors
     /// [`CreditError`] when the position lies beyond everything that was given to a link, or no frame can end there.
     pub fn release(&self, position: Position) -> Result<(), CreditError> {
-        let offered = if self.shared.is_some() {
-            self.claimed()
-        } else {
-            self.offered.load(Ordering::Acquire)
+        let shared = self.shared.is_some();
+        let offered = match shared {
+            true => self.claimed(),
+            false => self.offered.load(Ordering::Acquire),
         };
         if position > offered || !may_end_a_frame(position) {
             return Err(CreditError {
@@ -347,12 +245,7 @@ impl SendRing {
             });
         }
         let released = self.released.load(Ordering::Relaxed);
-        if position <= released {
-            return Ok(());
-        }
-        if self.shared.is_some() {
-            // The peer zeroed these bytes before it published the position, and producers may use them already.
-            self.released.fetch_max(position, Ordering::AcqRel);
+        if shared || position <= released {
             return Ok(());
         }
         self.clear(released, position);
@@ -362,51 +255,9 @@ impl SendRing {
     }
 }
 
-impl SendRing {
-    /// Shows every committed frame from `from` on that the peer has not acknowledged, padding left out; for a session
-    /// that is over. Returns where to go on: the end, or the first frame that is not committed yet.
-    ///
-    /// In a ring that both ends map, frames that the peer consumed without acknowledging are zero, or say padding while it
-    /// zeroes them, and are left out.
-    pub fn unacknowledged(&self, from: Position, mut show: impl FnMut(Position, Header, &[u8])) -> Position {
-        let claimed = self.claimed();
-        let mut at = from.max(self.released());
-        while at < claimed {
-            let first = self.word(at).load(Ordering::Acquire);
-            if first == 0 {
-                if self.shared.is_none() {
-                    return at;
-                }
-                at += frame::ALIGNMENT as u64;
-                continue;
-            }
-            let to_end = self.capacity as usize - self.offset(at) - HEADER;
-            // Only a peer that shares the memory can have made the header wrong: then what follows is unknowable.
-            let Ok(header) = Header::decode(first, at, to_end as u32) else {
-                return claimed;
-            };
-            if header.kind != Kind::Padding {
-                let body = self.bytes(at + HEADER as u64, header.length as usize);
-                if self.shared.is_none() {
-                    show(at, header, body);
-                } else {
-                    let copy = body.to_vec();
-                    // Between the bytes before and the word after; pairs with the fence of `ReceiveRing::give_up`.
-                    fence(Ordering::Acquire);
-                    if self.word(at).load(Ordering::Relaxed) == first {
-                        show(at, header, &copy);
-                    }
-                }
-            }
-            at += header.size() as u64;
-        }
-        at
-    }
-}
-
 /// Whether a frame can end at the position. What a peer says is held against this, since frames are walked from there.
 #[inline]
-fn may_end_a_frame(position: Position) -> bool {
+pub(super) fn may_end_a_frame(position: Position) -> bool {
     position.is_multiple_of(frame::ALIGNMENT as u64)
 }
 
@@ -432,74 +283,5 @@ impl std::fmt::Debug for SendRing {
             .field("claimed", &self.claimed())
             .field("released", &self.released.load(Ordering::Relaxed))
             .finish_non_exhaustive()
-    }
-}
-
-/// A slot taken in a send ring. Write the body, then [`Claim::commit`]. Dropped without it, the slot travels as
-/// padding, so that nobody behind it waits.
-#[must_use = "an uncommitted claim holds up every later frame of the lane"]
-pub struct Claim<'r> {
-    pub(super) ring: &'r SendRing,
-    position: Position,
-    pub(super) len: usize,
-    pub(super) open: bool,
-}
-
-impl Claim<'_> {
-    /// Where the frame will stand.
-    pub fn position(&self) -> Position {
-        self.position
-    }
-
-    /// The position behind the frame.
-    pub fn end(&self) -> Position {
-        self.position + frame::size(self.len) as u64
-    }
-
-    /// The bytes of extension and payload, to be written in place. Zero at first.
-    #[inline]
-    pub fn body(&mut self) -> &mut [u8] {
-        let offset = self.ring.offset(self.position + HEADER as u64);
-        // SAFETY: the claim's compare-and-swap gave these bytes to this claim alone; they are inside the ring and
-        // do not wrap because `claim` pads; `&mut self` keeps the borrow unique.
-        unsafe { self.ring.memory.bytes_mut(offset, self.len) }
-    }
-
-    /// Publishes the frame.
-    #[inline(always)]
-    pub fn commit(mut self, kind: Kind, flags: u8, extension: u8, mailbox: u16) {
-        self.open = false;
-        let header = Header {
-            length: self.len as u32,
-            kind,
-            flags,
-            extension,
-            mailbox,
-        };
-        self.ring.publish(self.position, header.first_word(), self.len);
-    }
-}
-
-impl Claim<'_> {
-    #[cold]
-    fn abandon(&mut self) {
-        self.body().fill(0);
-        let header = Header {
-            length: self.len as u32,
-            kind: Kind::Padding,
-            flags: 0,
-            extension: 0,
-            mailbox: 0,
-        };
-        self.ring.publish(self.position, header.first_word(), 0);
-    }
-}
-
-impl Drop for Claim<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        if self.open {
-            self.abandon();
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! The ring alone: a sender's ring mirrored by hand into a receiver's.
 
 use super::*;
-use crate::frame::{HEADER, Integrity, Kind, size};
+use crate::frame::{HEADER, Header, Integrity, Kind, size};
 use crate::memory::RingMemory;
 
 const CAPACITY: usize = 4096;
@@ -309,12 +309,18 @@ fn a_piece_ends_where_the_ring_does_and_leaves_the_zeroes_behind_its_last_frame_
     assert_eq!(piece.end, CAPACITY as u64 + 80);
 }
 
-#[test]
-fn a_frame_that_the_peer_was_zeroing_when_it_stopped_is_no_dead_letter_and_hides_none() {
+/// Both ends of a ring that both map, and the cell.
+fn shared() -> (SendRing, ReceiveRing, RingMemory) {
     let memory = RingMemory::anonymous(CAPACITY).unwrap();
     let cell = RingMemory::anonymous(4096).unwrap();
-    let sender = SendRing::shared(memory.clone(), cell);
     let mut receiver = ReceiveRing::new(memory.clone(), Integrity::None, Arrival::Published);
+    receiver.tell_in(cell.clone());
+    (SendRing::shared(memory, cell.clone()), receiver, cell)
+}
+
+#[test]
+fn a_frame_that_the_peer_consumed_and_did_not_acknowledge_is_no_dead_letter() {
+    let (sender, mut receiver, _) = shared();
     // Bodies that look like headers of every kind.
     let body = [0x10, 0, 0, 0x20, 0x30, 0, 0, 0x40].repeat(20);
     for _ in 0..3 {
@@ -332,18 +338,47 @@ fn a_frame_that_the_peer_was_zeroing_when_it_stopped_is_no_dead_letter_and_hides
     assert_eq!(shown(&sender), [0, frame as u64, 2 * frame as u64]);
     assert_eq!(take(&mut receiver).as_deref(), Some(&body[..]));
     assert_eq!(shown(&sender), [frame as u64, 2 * frame as u64]);
-    // Stopped at each step of consuming the second.
-    let first = memory.word(frame).load(std::sync::atomic::Ordering::Relaxed);
-    memory.word(frame).store(
-        crate::frame::as_padding(first),
-        std::sync::atomic::Ordering::Relaxed,
-    );
-    for zeroed in (frame + 8..2 * frame).step_by(8) {
-        assert_eq!(shown(&sender), [2 * frame as u64], "zeroed up to {zeroed}");
-        memory.word(zeroed).store(0, std::sync::atomic::Ordering::Relaxed);
+    // What is claimed and not committed ends the walk, which goes on there.
+    let open = sender.claim(8).unwrap();
+    assert_eq!(sender.unacknowledged(0, |_, _, _| ()), open.position());
+    open.commit(Kind::Padding, 0, 0, 0);
+    assert_eq!(sender.unacknowledged(0, |_, _, _| ()), sender.claimed());
+}
+
+#[test]
+fn a_receiver_that_writes_nothing_into_a_shared_ring_sees_no_frame_of_the_last_lap() {
+    let (sender, mut receiver, cell) = shared();
+    // Bodies that look like frames wherever one may begin.
+    let body: Vec<u8> = Header {
+        length: 4,
+        kind: Kind::Message,
+        flags: 0,
+        extension: 0,
+        mailbox: 7,
     }
-    memory.word(frame).store(0, std::sync::atomic::Ordering::Relaxed);
-    assert_eq!(shown(&sender), [2 * frame as u64]);
+    .first_word()
+    .to_le_bytes()
+    .repeat(sender.max_body() / 8);
+    let (mut sent, mut taken) = (0usize, 0usize);
+    for round in 0..4_000usize {
+        // As many as fit, all of them consumed: the ring is as full of the last lap as can be.
+        loop {
+            let len = (sent * 40 + round) % body.len();
+            let Ok(mut claim) = sender.claim(len) else { break };
+            assert!(claim.body().iter().all(|byte| *byte == 0));
+            claim.body().copy_from_slice(&body[..len]);
+            claim.commit(Kind::Message, 0, 0, 7);
+            sent += 1;
+        }
+        while take(&mut receiver).is_some() {
+            taken += 1;
+        }
+        assert_eq!(taken, sent);
+        assert!(receiver.is_empty() && receiver.consumed() == sender.claimed());
+        cell.word(ACKNOWLEDGED)
+            .store(receiver.consumed(), std::sync::atomic::Ordering::Release);
+    }
+    assert!(sender.claimed() > 1_000 * CAPACITY as u64);
 }
 
 #[test]
@@ -365,9 +400,7 @@ fn an_acknowledgement_where_no_frame_can_end_is_refused() {
 
 #[test]
 fn a_position_shared_by_the_peer_where_no_frame_can_end_frees_nothing() {
-    let memory = RingMemory::anonymous(4096).unwrap();
-    let cell = RingMemory::anonymous(4096).unwrap();
-    let sender = SendRing::shared(memory, cell.clone());
+    let (sender, _, cell) = shared();
     send(&sender, b"some bytes, more than sixteen of them");
     for position in [1, 8, 17, 24] {
         cell.word(0).store(position, std::sync::atomic::Ordering::Release);

@@ -240,6 +240,7 @@ impl Wire for SimWire {
                 Medium::Writes => Arrival::Checked,
             },
             doorbell: None,
+            cells: None,
         })
     }
 }

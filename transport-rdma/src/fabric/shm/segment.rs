@@ -4,9 +4,9 @@
 //! sealed against shrinking before it was mapped, so no access can fault, and cell values are checked by the rings.
 //!
 //! ```text
-//! 0      consumed position, control lane     one cell of CELL bytes each; the receiver stores, the sender loads
-//! 128    consumed position, ordinary lane
-//! 256    consumed position, large lane
+//! 0      acknowledged, control lane          one cell of CELL bytes each; the receiver stores, the sender loads. In each,
+//! 128    acknowledged, ordinary lane         64 bytes further, the end of every frame that was consumed, which the sender
+//! 256    acknowledged, large lane            looks at when the session is over
 //! 512    whether the receiver sleeps         the receiver sets, the sender swaps off
 //! 4096   the rings: control, ordinary, large
 //! ```
@@ -24,6 +24,7 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat,
 use transport::lane::{LANES, Lane, LaneSizes};
 use transport::link::{LaneMemory, LinkError};
 use transport::memory::RingMemory;
+use transport::ring;
 
 use crate::limits::CELL;
 
@@ -34,7 +35,7 @@ const SLEEPING: usize = 512;
 /// The size can never change again, in either direction.
 const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::SEAL);
 
-const _: () = assert!(LANES * CELL <= SLEEPING && SLEEPING + CELL <= CONTROL);
+const _: () = assert!(ring::CELL <= CELL && LANES * CELL <= SLEEPING && SLEEPING + CELL <= CONTROL);
 
 /// A mapped segment. Unmapped when the last ring in it is gone.
 #[derive(Debug)]
