@@ -4,15 +4,15 @@
 use super::{Part, Way};
 
 pub(super) const LIMITS: &[(Way, Part, f64)] = &[
-    (Way::Ring, Part::Send, 250.0),
+    (Way::Ring, Part::Send, 242.0),
     (Way::Ring, Part::Receive, 250.0),
     (Way::Ring, Part::Look, 6.0),
     (Way::Shm, Part::Send, 312.0),
-    (Way::Shm, Part::Batch, 259.0),
-    (Way::Shm, Part::Receive, 300.0),
+    (Way::Shm, Part::Batch, 228.0),
+    (Way::Shm, Part::Receive, 258.0),
     (Way::Shm, Part::Look, 387.0),
     (Way::Tcp, Part::Send, 1139.0),
-    (Way::Tcp, Part::Batch, 296.0),
+    (Way::Tcp, Part::Batch, 266.0),
     (Way::Tcp, Part::Receive, 400.0),
     (Way::Tcp, Part::Look, 356.0),
 ];
