@@ -18,13 +18,9 @@ use crate::peer::PeerInner;
 use crate::session::{Ended, Time};
 use crate::wait::lock;
 
-/// How long a handshake may take in all, unless the resume window is shorter.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// How long a handshake for a new session may take.
-pub(crate) fn patience_for_strangers(node: &NodeInner) -> Duration {
-    PATIENCE.min(node.timing().resume_window)
-}
+/// How long a handshake may take in all: long enough for a busy machine to open a device and to register memory with it,
+/// however soon the session is to end when it loses its links.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why a node could not be connected to.
 #[derive(Debug, thiserror::Error)]

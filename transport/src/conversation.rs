@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::answer::Guest;
 use crate::breakage::{Breakage, is_broken};
-use crate::connect::{ConnectError, Named, patience, patience_for_strangers, room_for_a_peer};
+use crate::connect::{ConnectError, Named, patience, room_for_a_peer};
 use crate::frame::Integrity;
 use crate::handshake::{
     self, Agreement, Answering, Dialing, HandshakeError, Identity, Refusal, Terms, Wanted,
@@ -95,7 +95,7 @@ pub(crate) async fn dial(
     at: usize,
 ) -> Result<Arc<PeerInner>, ConnectError> {
     room_for_a_peer(node)?;
-    let (mut talk, scheme) = Talk::dial(node, &addresses[at], patience_for_strangers(node))?;
+    let (mut talk, scheme) = Talk::dial(node, &addresses[at], node.surroundings.patience())?;
     let nonce = node.surroundings.random().named(&talk.peer)?;
     let (mut dialing, hello) = Dialing::start(&node.secret, &node.identity, Wanted::New, &nonce);
     talk.say(&hello)?;
@@ -193,7 +193,7 @@ pub(crate) async fn answer(
     wire: Box<dyn Wire>,
     guest: &Guest,
 ) -> Result<(), ConnectError> {
-    let until = node.now() + patience_for_strangers(node);
+    let until = node.now() + node.surroundings.patience();
     let mut talk = Talk::over(node, wire, until);
     let hello = talk.hear_until(until.min(node.now() + Guest::FIRST_WORD)).await?;
     guest.has_spoken();

@@ -118,12 +118,13 @@ pub struct Session {
 }
 
 impl Session {
-    /// A session whose first link has just been made.
+    /// A session whose first link has just been made. It has as long to prove itself as a link that works may be silent,
+    /// however short the resume window: the peer may have just been started.
     pub fn connected(timing: Timing, now: Time) -> Session {
         Session {
             timing,
             phase: Phase::Trying {
-                until: now + timing.resume_window,
+                until: now + timing.resume_window.max(timing.silence),
             },
             heard: now,
             beat: now,
@@ -378,6 +379,23 @@ mod tests {
             session.tick(105 * MS),
             Some(Action::End(Ended::ResumeWindow(_)))
         ));
+    }
+
+    #[test]
+    fn a_first_link_has_the_silence_to_prove_itself_where_the_resume_window_is_shorter() {
+        let timing = Timing {
+            resume_window: 5 * MS,
+            ..TIMING
+        };
+        let mut session = Session::connected(timing, Time::ZERO);
+        assert_eq!(session.tick(14 * MS), Some(Action::Beat));
+        assert!(session.heard(14 * MS));
+        session.link_lost(15 * MS, "reset".into());
+        assert!(matches!(session.tick(20 * MS), Some(Action::End(_))));
+        let mut session = Session::connected(timing, Time::ZERO);
+        assert_eq!(session.tick(15 * MS), Some(Action::DropLink));
+        assert_eq!(session.tick(29 * MS), None);
+        assert!(matches!(session.tick(30 * MS), Some(Action::End(_))));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 use std::thread;
 use std::time::Instant;
 
+use crate::connect::PATIENCE;
 use crate::handshake::HandshakeError;
 use crate::link::{LinkError, Wire};
 use crate::session::Time;
@@ -26,6 +27,11 @@ pub(crate) trait Surroundings: Send + Sync {
 
     /// A time as transports take it.
     fn instant(&self, time: Time) -> Instant;
+
+    /// How long a handshake may take with somebody with whom there is no session yet.
+    fn patience(&self) -> Time {
+        PATIENCE
+    }
 
     /// Fills `bytes` with random ones.
     fn fill_random(&self, bytes: &mut [u8]) -> Result<(), HandshakeError>;

@@ -5,6 +5,7 @@ use std::io;
 use std::task::Poll;
 use std::time::Instant;
 
+use super::host::TIMING;
 use super::world::SharedWorld;
 use crate::handshake::HandshakeError;
 use crate::link::{LinkError, Wire};
@@ -28,6 +29,10 @@ impl Surroundings for Simulated {
     fn instant(&self, _: Time) -> Instant {
         // Simulated wires do not look at it.
         Instant::now()
+    }
+
+    fn patience(&self) -> Time {
+        TIMING.resume_window
     }
 
     fn fill_random(&self, bytes: &mut [u8]) -> Result<(), HandshakeError> {
