@@ -76,6 +76,12 @@ impl Span {
     }
 }
 
+/// The bytes of a span on the wire.
+fn pieces<'l>(span: &'l Span, lanes: &'l SendLanes) -> [&'l [u8]; PIECES] {
+    let [first, second] = lanes.ring(span.lane).span(span.from, span.to);
+    [&span.header, first, second]
+}
+
 /// The spans of one write, in the order in which they go.
 struct Batch {
     spans: [Option<Span>; BATCH],
@@ -107,6 +113,8 @@ pub(crate) struct SpanSender<S> {
     /// The span that the last write took in part, and how many of its bytes it took.
     begun: Option<(Span, usize)>,
     offered: Offered,
+    /// Where the pieces of a small write come together.
+    gathered: [u8; GATHERED],
 }
 
 impl<S: Stream> SpanSender<S> {
@@ -121,6 +129,7 @@ impl<S: Stream> SpanSender<S> {
             }),
             begun: None,
             offered,
+            gathered: [0; GATHERED],
         }
     }
 
@@ -200,44 +209,36 @@ impl<S: Stream> SpanSender<S> {
     /// One write of the whole batch; records what went.
     fn write(&mut self, lanes: &SendLanes, batch: &Batch) -> Result<Push, LinkError> {
         let done = self.begun.map_or(0, |(_, done)| done);
-        let mut pieces = [IoSlice::new(&[]); BATCH * PIECES];
-        let mut count = 0;
         let mut total = 0;
         for span in batch.iter() {
-            let ring = lanes.ring(span.lane);
-            let [first, second] = ring.span(span.from, span.to);
-            for piece in [&span.header[..], first, second] {
-                if !piece.is_empty() {
-                    pieces[count] = IoSlice::new(piece);
-                    count += 1;
-                }
-            }
             total += span.size();
             if span.to > self.offered.position(span.lane) {
                 self.offered.reaches(span.lane, span.to);
             }
         }
-        let mut pieces = &mut pieces[..count];
-        IoSlice::advance_slices(&mut pieces, done);
         // A few cache lines are copied sooner than the system walks a list of pieces.
-        let mut gathered = [0; GATHERED];
-        let mut whole: [IoSlice<'_>; 1];
-        if total <= GATHERED && pieces.len() > 1 {
+        let written = if total <= GATHERED {
             let mut len = 0;
-            for piece in pieces.iter() {
-                gathered[len..len + piece.len()].copy_from_slice(piece);
+            for piece in batch.iter().flat_map(|span| pieces(span, lanes)) {
+                self.gathered[len..len + piece.len()].copy_from_slice(piece);
                 len += piece.len();
             }
-            whole = [IoSlice::new(&gathered[..len])];
-            pieces = &mut whole;
-        }
-        let written = loop {
-            match self.stream.write(pieces) {
-                Ok(written) => break written,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Push::Blocked),
-                Err(error) => return Err(link_error(error)),
+            self.stream_write(&[IoSlice::new(&self.gathered[done..len])])?
+        } else {
+            let mut slices = [IoSlice::new(&[]); BATCH * PIECES];
+            let mut count = 0;
+            for piece in batch.iter().flat_map(|span| pieces(span, lanes)) {
+                if !piece.is_empty() {
+                    slices[count] = IoSlice::new(piece);
+                    count += 1;
+                }
             }
+            let mut slices = &mut slices[..count];
+            IoSlice::advance_slices(&mut slices, done);
+            self.stream_write(slices)?
+        };
+        let Some(written) = written else {
+            return Ok(Push::Blocked);
         };
         self.record(batch, done + written);
         // A short write has filled the socket: the system signals when there is room again.
@@ -246,6 +247,18 @@ impl<S: Stream> SpanSender<S> {
         } else {
             Push::Blocked
         })
+    }
+
+    /// How many bytes the socket took; `None` when it has no room.
+    fn stream_write(&self, slices: &[IoSlice<'_>]) -> Result<Option<usize>, LinkError> {
+        loop {
+            match self.stream.write(slices) {
+                Ok(written) => return Ok(Some(written)),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
+                Err(error) => return Err(link_error(error)),
+            }
+        }
     }
 
     /// `taken` bytes of the batch are in the socket, those of earlier writes included.

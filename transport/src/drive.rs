@@ -388,15 +388,23 @@ impl Driver {
     pub(crate) fn prepare_to_sleep(&mut self, node: &NodeInner) -> Option<Duration> {
         let now = node.now();
         self.look_around(node, now, &mut None);
-        if self.version != node.peers_version.load(Ordering::Acquire)
-            || node.closed.load(Ordering::Acquire)
-            || self.unregistered
-            || node.attention.load(Ordering::SeqCst)
-        {
+        if self.is_stirred(node) {
             return None;
         }
         let next = self.next_tick.min(node.questions.earliest());
         let mut longest = next.saturating_sub(now);
+        match self.arm() {
+            Sleep::Sound => {}
+            Sleep::Light => longest = longest.min(RETRY),
+            Sleep::No => return None,
+        }
+        self.alarm = now + longest;
+        Some(longest)
+    }
+
+    /// Arms every link that is not armed.
+    fn arm(&mut self) -> Sleep {
+        let mut soundness = Sleep::Sound;
         for (place, driven) in self.peers.iter_mut().enumerate() {
             if driven.armed {
                 continue;
@@ -409,23 +417,35 @@ impl Driver {
             }
             match sleep {
                 Sleep::Sound => {}
-                Sleep::Light => longest = longest.min(RETRY),
-                Sleep::No => return None,
+                Sleep::Light => soundness = Sleep::Light,
+                Sleep::No => return Sleep::No,
             }
         }
-        self.alarm = now + longest;
-        Some(longest)
+        soundness
     }
 
-    /// As [`Driver::prepare_to_sleep`], for a task that has slept on while others made a pass.
+    /// As [`Driver::prepare_to_sleep`], for a task that has slept on while others made a pass: without a look at the clock, as its
+    /// alarm is set.
     #[cfg(feature = "tokio")]
     pub(crate) fn sleep_on(&mut self, node: &NodeInner) -> SleepOn {
-        let alarm = self.alarm;
-        match self.prepare_to_sleep(node) {
-            None => SleepOn::Stirred,
-            Some(_) if self.alarm < alarm => SleepOn::Earlier,
-            Some(_) => SleepOn::Asleep,
+        let earlier = self.next_tick.min(node.questions.earliest()) < self.alarm;
+        if self.is_stirred(node) {
+            return SleepOn::Stirred;
         }
+        match self.arm() {
+            Sleep::No => SleepOn::Stirred,
+            Sleep::Light => SleepOn::Called,
+            Sleep::Sound if earlier || self.accept_due => SleepOn::Called,
+            Sleep::Sound => SleepOn::Asleep,
+        }
+    }
+
+    /// Whether something has changed that the next pass takes over.
+    fn is_stirred(&self, node: &NodeInner) -> bool {
+        self.version != node.peers_version.load(Ordering::Acquire)
+            || node.closed.load(Ordering::Acquire)
+            || self.unregistered
+            || node.attention.load(Ordering::SeqCst)
     }
 
     /// From here on the runtime tells of links, as long as they are few.
@@ -495,8 +515,8 @@ pub(crate) enum SleepOn {
     Asleep,
     /// Something has arrived.
     Stirred,
-    /// Its alarm would come too late.
-    Earlier,
+    /// The task has something to see to: its alarm would come too late, somebody has dialled, a push waits for room.
+    Called,
 }
 
 /// How soundly the driver may sleep as far as one peer is concerned.

@@ -34,29 +34,31 @@ pub(crate) use told::{Closed, Telling, Told};
 
 impl NodeBuilder {
     /// As [`NodeBuilder::start`], driven by a task of the tokio runtime that this is called in, whose I/O and time have to
-    /// be enabled. The task ends with the node. Between two operations that wait, the runtime polls the node as
-    /// [`NodeBuilder::wait`] says: [`crate::Wait::Park`] takes no processor time while nothing arrives, and what does arrive is
-    /// handed out on the spot, without a turn of the task.
+    /// be enabled. The task ends with the node. By default such a node parks ([`crate::Wait::Park`]): it takes no
+    /// processor time while nothing arrives, and what does arrive is handed out on the spot, without a turn of the task. With
+    /// another [`NodeBuilder::wait`] the task polls between two things that arrive, which keeps a core from sleeping.
     ///
     /// # Errors
     /// [`NodeError`]; [`NodeError::Io`] outside a runtime.
-    pub fn start_on_tokio(self) -> Result<Node, NodeError> {
+    pub fn start_on_tokio(mut self) -> Result<Node, NodeError> {
+        self.wait.get_or_insert(Wait::Park);
         let unfit = |source| NodeError::Io {
             what: "driving the node by a task of tokio",
             source,
         };
         let runtime = Handle::try_current().map_err(|error| unfit(std::io::Error::other(error)))?;
         let node = self.drive(Drive::Caller).start()?;
-        let arrivals = Waker::from(Arc::new(Arrivals(node.inner.weak())));
+        let arrivals = |by| Waker::from(Arc::new(Arrivals(node.inner.weak(), by)));
+        let (by_link, by_poller) = (arrivals(By::Link), arrivals(By::Poller));
         let poller = {
             let mut driver = lock(&node.inner.driver);
-            driver.told_by(Telling::new(runtime.clone(), arrivals.clone()));
+            driver.told_by(Telling::new(runtime.clone(), by_link));
             driver.descriptor().map_err(unfit)?
         };
         // Deprecated for descriptors that may be closed while they are registered; this one is owned.
         #[allow(deprecated)]
         let poller = AsyncFd::with_interest(poller, Interest::READABLE).map_err(unfit)?;
-        runtime.spawn(drive(node.inner.clone(), poller, arrivals));
+        runtime.spawn(drive(node.inner.clone(), poller, by_poller));
         Ok(node)
     }
 }
@@ -107,7 +109,7 @@ impl DrivingTask {
     }
 
     /// Hands out what has arrived while the task sleeps. False when the task has to see to it.
-    fn take_in(&self, node: &NodeInner) -> bool {
+    fn take_in(&self, node: &NodeInner, by: By) -> bool {
         // After something has come the task polls for a while, where it is to poll at all.
         let by_task = node.wait != Wait::Park;
         if by_task || self.over.load(Ordering::Relaxed) || node.closed.load(Ordering::Acquire) {
@@ -117,17 +119,19 @@ impl DrivingTask {
             return false;
         };
         for _ in 0..PASSES_PER_WAKE {
-            match self.poll_arrivals() {
-                Poll::Ready(()) => driver.woken(),
-                Poll::Pending => driver.rise(),
+            // The poller wakes by itself when it has something: only what it has woken for is asked of it.
+            if by == By::Poller && self.poll_arrivals().is_ready() {
+                driver.woken();
+            } else {
+                driver.rise();
             }
             if !node.pass(&mut driver, &mut None) {
                 driver.ask_if_unasked();
             }
             match driver.sleep_on(node) {
-                SleepOn::Asleep if self.poll_arrivals().is_pending() => return true,
+                SleepOn::Asleep if by == By::Link || self.poll_arrivals().is_pending() => return true,
                 SleepOn::Asleep | SleepOn::Stirred => {}
-                SleepOn::Earlier => return false,
+                SleepOn::Called => return false,
             }
         }
         false
@@ -165,8 +169,15 @@ impl DrivingTask {
     }
 }
 
+/// Who tells the runtime that something has arrived.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
+    Link,
+    Poller,
+}
+
 /// What the runtime wakes when something has arrived while the task sleeps.
-struct Arrivals(Weak<NodeInner>);
+struct Arrivals(Weak<NodeInner>, By);
 
 impl Wake for Arrivals {
     fn wake(self: Arc<Self>) {
@@ -177,7 +188,7 @@ impl Wake for Arrivals {
         let Some(node) = self.0.upgrade() else { return };
         let Some(task) = node.task.get() else { return };
         // A panic must not reach the runtime's driver, which calls this.
-        let taken_in = catch_unwind(AssertUnwindSafe(|| task.take_in(&node)));
+        let taken_in = catch_unwind(AssertUnwindSafe(|| task.take_in(&node, self.1)));
         if !taken_in.unwrap_or(false) {
             task.call();
         }

@@ -96,7 +96,7 @@ async fn a_killed_peer_is_noticed_and_one_that_is_back_is_reached_again(over: Ov
     let server = node_server("here").await;
     let node = Arc::new(
         over.builder("here")
-            .wait(transport::Wait::Park)
+            .wait(transport::Wait::default())
             .start_on_tokio()
             .unwrap(),
     );

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use tarpc::client::RpcError;
 use tarpc::context::{self, Context};
-use tests::over::Over;
+use tests::over::{Over, TIMING};
 use tests::process::{OtherProcess, Role};
+use transport::{NodeBuilder, Timing};
 
 /// How long is waited for what has to come.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -21,13 +22,21 @@ fn within(patience: Duration) -> Context {
     context
 }
 
+/// A client whose session is over is of no use any more, so a machine that holds a live process up for seconds must not make it
+/// a dead one: a peer that is dead is noticed within 12 s.
+fn builder(over: Over, name: &str) -> NodeBuilder {
+    over.builder(name).timing(Timing {
+        silence: Duration::from_secs(10),
+        ..TIMING
+    })
+}
+
 /// The other process: serves, and tells where.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn serve_as_the_other_process() {
     let Some(role) = Role::taken() else { return };
     let over = Over::of(role.argument());
-    let node = over
-        .builder("server")
+    let node = builder(over, "server")
         .listen(role.argument())
         .start_on_tokio()
         .unwrap();
@@ -37,7 +46,7 @@ async fn serve_as_the_other_process() {
 
 async fn calls_and_a_killed_server(over: Over) {
     let mut other = OtherProcess::start("serve_as_the_other_process", &over.free_address());
-    let node = over.builder("client").start_on_tokio().unwrap();
+    let node = builder(over, "client").start_on_tokio().unwrap();
     let peer = node.connect_async(&other.told()).await.unwrap();
     // The other process tells where it is before it listens for connections.
     let asking = Instant::now();

@@ -90,12 +90,7 @@ fn start_endpoint(over: Over, name: &str) -> SocketAddr {
         Over::Shm => shm(own),
         Over::Tcp | Over::Rdma => over.free_address(),
     };
-    let node = over
-        .builder(name)
-        .wait(transport::Wait::Park)
-        .listen(&listen)
-        .start_on_tokio()
-        .unwrap();
+    let node = over.builder(name).listen(&listen).start_on_tokio().unwrap();
     let transport = match over {
         Over::Shm => RingTransport::dialling(node, move |addr| vec![shm(addr)]),
         Over::Tcp | Over::Rdma => RingTransport::new(node, over.name()),

@@ -22,11 +22,7 @@ async fn pair(over: Over) -> Pair {
     let b = over.builder("b").listen(&listen).start_on_tokio().unwrap();
     let at = b.addresses()[0].clone();
     let b = RingTransport::new(b, over.name()).unwrap();
-    let a = over
-        .builder("a")
-        .wait(transport::Wait::Park)
-        .start_on_tokio()
-        .unwrap();
+    let a = over.builder("a").start_on_tokio().unwrap();
     let a = RingTransport::dialling(a, move |_| vec![at.clone()]).unwrap();
     let anywhere = SocketAddr::from(([127, 0, 0, 1], 1));
     let (connected, acceptor) = tokio::join!(a.connect(anywhere, MAX_FRAME), b.accept(MAX_FRAME));

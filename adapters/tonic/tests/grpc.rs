@@ -59,7 +59,7 @@ async fn serve_as_the_other_process() {
 fn channel(over: Over, address: &str) -> Channel {
     let node = Arc::new(
         over.builder("client")
-            .wait(transport::Wait::Park)
+            .wait(transport::Wait::default())
             .start_on_tokio()
             .unwrap(),
     );
@@ -159,12 +159,7 @@ async fn tls_goes_on_top_and_a_client_that_trusts_nobody_is_refused() {
     let tls = ServerTlsConfig::new().identity(Identity::from_pem(&certificate, key));
     let server = Server::builder().tls_config(tls).unwrap().add_service(EchoServer);
     let serving = tokio::spawn(server.serve_with_incoming(incoming));
-    let client_node = Arc::new(
-        over.builder("client")
-            .wait(transport::Wait::Park)
-            .start_on_tokio()
-            .unwrap(),
-    );
+    let client_node = Arc::new(over.builder("client").start_on_tokio().unwrap());
     let connector = RingConnector::new(client_node, [node.addresses()[0].clone()]);
     let trusting = ClientTlsConfig::new()
         .domain_name("echo")
@@ -190,12 +185,7 @@ async fn a_request_says_which_node_it_came_from() {
         .start_on_tokio()
         .unwrap();
     let mut incoming = tonic_transport::incoming(&node).unwrap();
-    let client = Arc::new(
-        over.builder("client")
-            .wait(transport::Wait::Park)
-            .start_on_tokio()
-            .unwrap(),
-    );
+    let client = Arc::new(over.builder("client").start_on_tokio().unwrap());
     let connector = RingConnector::new(client, [node.addresses()[0].clone()]);
     let (connected, accepted) = tokio::join!(connector.connect(), incoming.next());
     connected.unwrap();

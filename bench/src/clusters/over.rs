@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
-use transport::{Node, Wait};
+use transport::Node;
 use transport_rdma::{Rdma, RdmaOptions, Shm};
 use transport_tcp::Tcp;
 
@@ -46,7 +46,7 @@ impl Over {
 
     /// A node that listens there, or nowhere.
     pub(super) fn node(self, name: &str, listen: Option<&str>) -> Result<Node, Error> {
-        let builder = Node::builder(name).secret(SECRET).wait(Wait::Park);
+        let builder = Node::builder(name).secret(SECRET);
         let builder = match self {
             Over::Own | Over::Tcp => builder.transport(Tcp::new()),
             Over::Shm => builder.transport(Shm::new()),

@@ -29,7 +29,7 @@ pub struct NodeBuilder {
     listen: Vec<String>,
     sizes: LaneSizes,
     timing: Timing,
-    wait: Wait,
+    pub(crate) wait: Option<Wait>,
     drive: Drive,
     max_peers: usize,
 }
@@ -44,7 +44,7 @@ impl NodeBuilder {
             listen: Vec::new(),
             sizes: LaneSizes::default(),
             timing: Timing::default(),
-            wait: Wait::default(),
+            wait: None,
             drive: Drive::default(),
             max_peers: 1024,
         }
@@ -86,9 +86,9 @@ impl NodeBuilder {
         self
     }
 
-    /// What the driving thread does while nothing arrives. Default [`Wait::Adaptive`].
+    /// What drives the node does while nothing arrives. Default [`Wait::Adaptive`]; [`Wait::Park`] with `start_on_tokio`.
     pub fn wait(mut self, wait: Wait) -> Self {
-        self.wait = wait;
+        self.wait = Some(wait);
         self
     }
 
@@ -166,7 +166,7 @@ impl NodeBuilder {
             secret,
             transports: self.transports,
             timing: self.timing,
-            wait: self.wait,
+            wait: self.wait.unwrap_or_default(),
             drive: self.drive,
             max_peers: self.max_peers,
             surroundings,
