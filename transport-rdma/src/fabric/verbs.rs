@@ -31,11 +31,15 @@ mod lending;
 mod life;
 mod notice;
 pub(crate) mod notify;
+mod receives;
 mod region;
+mod send_queue;
 
-use connection::{Connection, Receives, Write};
+use connection::Connection;
 use notice::Notice;
 use notify::Notify;
+use receives::Receives;
+use send_queue::Write;
 
 /// The sending half.
 pub(crate) struct VerbsOutbound {

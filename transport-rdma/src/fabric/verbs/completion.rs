@@ -164,7 +164,7 @@ impl Queue {
 }
 
 impl Completion {
-    /// The immediate data of a write, as the peer's [`super::connection::SendQueue`] gave it.
+    /// The immediate data of a write, as the peer's [`super::send_queue::SendQueue`] gave it.
     pub(super) fn immediate(&self) -> u32 {
         u32::from_be(self.immediate)
     }
