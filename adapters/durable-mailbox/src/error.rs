@@ -2,8 +2,6 @@
 
 use transport::{MailboxClosed, NodeError, Reference};
 
-use crate::inbox::Inbox;
-
 /// Why an operation failed. What was acknowledged to anybody stays.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -72,29 +70,4 @@ pub enum Error {
     /// A thread could not be started.
     #[error("starting a thread: {0}")]
     Thread(std::io::Error),
-}
-
-/// Why a mailbox was not handed over, and who owns it now.
-#[derive(Debug, thiserror::Error)]
-pub enum HandOverError {
-    /// The other side does not have it and never will by this hand-over. This node owns it, as before.
-    #[error("not handed over, and still owned here: {cause}")]
-    Kept {
-        /// The mailbox.
-        inbox: Box<Inbox>,
-        /// Why.
-        cause: String,
-    },
-    /// Nobody knows yet: the other side could not be asked. It will be, again and again; if this node owns the mailbox it
-    /// comes out of [`Home::arrivals`](crate::Home::arrivals). Until then nobody here takes its messages; none is lost.
-    #[error("in doubt until node {node} can be asked: {cause}")]
-    InDoubt {
-        /// The other node.
-        node: String,
-        /// Why it could not be asked.
-        cause: String,
-    },
-    /// The journal failed.
-    #[error(transparent)]
-    Failed(#[from] Error),
 }

@@ -22,12 +22,37 @@ use std::time::Duration;
 use transport::Reference;
 use transport::typed;
 
-use crate::error::{Error, HandOverError};
+use crate::error::Error;
 use crate::home::{Home, Inner, Resident};
 use crate::inbox::{Inbox, Parts};
 use crate::record::{Belongings, Record, Residence, apply};
 use crate::stand_in::StandIn;
 use crate::wire::{HowFar, Reply, Talk};
+
+/// Why a mailbox was not handed over, and who owns it now.
+#[derive(Debug, thiserror::Error)]
+pub enum HandOverError {
+    /// The other side does not have it and never will by this hand-over. This node owns it, as before.
+    #[error("not handed over, and still owned here: {cause}")]
+    Kept {
+        /// The mailbox.
+        inbox: Box<Inbox>,
+        /// Why.
+        cause: String,
+    },
+    /// Nobody knows yet: the other side could not be asked. It will be, again and again; if this node owns the mailbox it
+    /// comes out of [`Home::arrivals`]. Until then nobody here takes its messages; none is lost.
+    #[error("in doubt until node {node} can be asked: {cause}")]
+    InDoubt {
+        /// The other node.
+        node: String,
+        /// Why it could not be asked.
+        cause: String,
+    },
+    /// The journal failed.
+    #[error(transparent)]
+    Failed(#[from] Error),
+}
 
 /// How long the other home may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);

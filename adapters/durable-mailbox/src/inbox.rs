@@ -88,6 +88,8 @@ impl Inbox {
 
     /// The oldest message that is not taken; waits for one for `timeout` at most. Called again, it gives the same one.
     ///
+    /// This is also where what has come is acknowledged: an outbox whose receiver does not look waits, and sends again.
+    ///
     /// # Errors
     /// [`Error::Journal`], [`Error::Closed`].
     pub fn next(&mut self, timeout: Duration) -> Result<Option<Delivery<'_>>, Error> {

@@ -12,7 +12,8 @@ mod service;
 mod stand_in;
 mod wire;
 
-pub use error::{Error, HandOverError};
+pub use error::Error;
+pub use hand_over::HandOverError;
 pub use home::Home;
 pub use inbox::{Delivery, Inbox};
 pub use outbox::{Outbox, OutboxOptions, Status, Trouble};

@@ -13,11 +13,12 @@ use transport::MailboxOptions;
 
 use crate::actor::Kind;
 use crate::history::TAKEN;
-use crate::program::{PATIENCE, Process, Random, free_address, journal, node, times};
+use crate::program::{PATIENCE, Process, Random, chosen_transport, free_address, journal, node, times};
 use crate::sender;
 
 struct Cluster {
     kind: Kind,
+    transport: String,
     dir: tempfile::TempDir,
     addresses: [String; 2],
 }
@@ -25,11 +26,13 @@ struct Cluster {
 const NAMES: [&str; 2] = ["a", "b"];
 
 impl Cluster {
-    fn new(kind: Kind) -> Cluster {
+    fn new(kind: Kind, transport: &str) -> Cluster {
+        let dir = tempfile::tempdir().unwrap();
         Cluster {
             kind,
-            dir: tempfile::tempdir().unwrap(),
-            addresses: [free_address(), free_address()],
+            transport: transport.to_owned(),
+            addresses: [(); 2].map(|()| free_address(transport, dir.path())),
+            dir,
         }
     }
 
@@ -109,22 +112,27 @@ impl Cluster {
 
 #[test]
 fn a_mailbox_with_a_durable_state_goes_back_and_forth_and_its_sender_follows() {
-    back_and_forth(Kind::DurableState);
+    back_and_forth(Kind::DurableState, &chosen_transport());
 }
 
 #[test]
 fn a_mailbox_that_is_not_durable_goes_back_and_forth_and_its_sender_follows() {
-    back_and_forth(Kind::VolatileWithoutState);
+    back_and_forth(Kind::VolatileWithoutState, &chosen_transport());
 }
 
 #[test]
 fn a_mailbox_with_a_snapshot_and_its_tail_goes_back_and_forth_and_its_sender_follows() {
-    back_and_forth(Kind::SnapshotAndTail);
+    back_and_forth(Kind::SnapshotAndTail, &chosen_transport());
 }
 
-fn back_and_forth(kind: Kind) {
+#[test]
+fn a_mailbox_goes_back_and_forth_and_its_sender_follows_over_shm() {
+    back_and_forth(Kind::DurableState, "shm");
+}
+
+fn back_and_forth(kind: Kind, transport: &str) {
     let hand_overs = times("HAND_OVERS", 40);
-    let cluster = Cluster::new(kind);
+    let cluster = Cluster::new(kind, transport);
     let mut homes = [cluster.home(0, true), cluster.home(1, false)];
     let mut sender = cluster.sender();
     let mut random = Random(0xfade);
@@ -144,27 +152,35 @@ fn back_and_forth(kind: Kind) {
     }
     let took = start.elapsed();
     let sent = cluster.audit(&mut sender);
-    println!("{kind:?}: {hand_overs} hand-overs in {took:?}, {sent} messages, each once and in order");
+    println!(
+        "{}, {kind:?}: {hand_overs} hand-overs in {took:?}, {sent} messages, each once and in order",
+        cluster.transport
+    );
 }
 
 #[test]
 fn a_hand_over_with_a_durable_state_that_a_kill_cuts_short_leaves_one_owner() {
-    cut_short(Kind::DurableState);
+    cut_short(Kind::DurableState, &chosen_transport());
 }
 
 #[test]
 fn a_hand_over_of_what_is_not_durable_that_a_kill_cuts_short_leaves_one_owner() {
-    cut_short(Kind::VolatileWithoutState);
+    cut_short(Kind::VolatileWithoutState, &chosen_transport());
 }
 
 #[test]
 fn a_hand_over_with_a_snapshot_and_its_tail_that_a_kill_cuts_short_leaves_one_owner() {
-    cut_short(Kind::SnapshotAndTail);
+    cut_short(Kind::SnapshotAndTail, &chosen_transport());
 }
 
-fn cut_short(kind: Kind) {
+#[test]
+fn a_hand_over_that_a_kill_cuts_short_leaves_one_owner_over_shm() {
+    cut_short(Kind::DurableState, "shm");
+}
+
+fn cut_short(kind: Kind, transport: &str) {
     let kills = times("HAND_OVER_KILLS", 8);
-    let cluster = Cluster::new(kind);
+    let cluster = Cluster::new(kind, transport);
     let mut homes = [cluster.home(0, true), cluster.home(1, false)];
     let mut sender = cluster.sender();
     let mut random = Random(0xfeed);
@@ -204,7 +220,8 @@ fn cut_short(kind: Kind) {
     }
     let sent = cluster.audit(&mut sender);
     println!(
-        "{kind:?}: {kills} hand-overs with a kill, {moved} of which moved the mailbox, {sent} messages, each once and in order"
+        "{}, {kind:?}: {kills} hand-overs with a kill, {moved} of which moved the mailbox, {sent} messages, each once and in order",
+        cluster.transport
     );
 }
 

@@ -8,7 +8,9 @@ use durable_mailbox::Home;
 use pmem_journal::{EntityId, Event, Mode, Reader};
 use transport::MailboxOptions;
 
-use crate::program::{PATIENCE, Process, Random, free_address, journal, node, obey_lines, times};
+use crate::program::{
+    PATIENCE, Process, Random, chosen_transport, free_address, journal, node, obey_lines, times,
+};
 use crate::sender;
 
 /// The receiver's own events: one for each message, with its number.
@@ -41,10 +43,19 @@ pub(crate) fn receive(dir: &Path, address: &str) {
 
 #[test]
 fn every_message_has_its_effect_once_and_in_order_whoever_is_killed() {
+    kill_either_over(&chosen_transport());
+}
+
+#[test]
+fn every_message_has_its_effect_once_and_in_order_whoever_is_killed_over_shm() {
+    kill_either_over("shm");
+}
+
+fn kill_either_over(transport: &str) {
     let kills = times("KILLS", 12);
     let dir = tempfile::tempdir().unwrap();
     let (at_sender, at_receiver) = (dir.path().join("sender"), dir.path().join("receiver"));
-    let address = free_address();
+    let address = free_address(transport, dir.path());
     let sender = || sender::start(Mode::Buffered, &at_sender, "receiver", &address);
     let receiver = || Process::start(&["receiver", at_receiver.to_str().unwrap(), &address]);
     let mut processes = [sender(), receiver()];
@@ -86,7 +97,7 @@ fn every_message_has_its_effect_once_and_in_order_whoever_is_killed() {
     let effects: Vec<u64> = effects().into_iter().take(sent as usize).collect();
     assert!(effects == expected, "not each once and in order");
     println!(
-        "{kills} kills, {sent} messages, each effect once and in order, {:?}",
+        "{transport}: {kills} kills, {sent} messages, each effect once and in order, {:?}",
         start.elapsed()
     );
 }

@@ -1,6 +1,7 @@
 //! Processes that send, receive, and hand mailboxes over, while they are killed: this program again, in a role.
 //!
-//! `KILLS`, `HAND_OVERS` and `HAND_OVER_KILLS` say how often; few by default.
+//! `KILLS`, `HAND_OVERS` and `HAND_OVER_KILLS` say how often, few by default; `TRANSPORT` says over what: `tcp` (the default),
+//! `shm`, or, built with `--features verbs`, `rdma`.
 
 mod actor;
 mod carried;

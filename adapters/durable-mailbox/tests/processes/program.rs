@@ -5,10 +5,12 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use pmem_journal::{Journal, Mode, Options};
 use transport::{Node, Timing};
+use transport_rdma::Shm;
 use transport_tcp::Tcp;
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -17,10 +19,25 @@ const ROLE: &str = "DURABLE_MAILBOX_ROLE";
 /// The test that a process in a role runs.
 const IN_ITS_ROLE: &str = "a_process_in_its_role";
 
-/// An address that nobody listens on, for a process that will come back to it.
-pub(crate) fn free_address() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    format!("tcp://{}", listener.local_addr().unwrap())
+/// The transport that those tests use which don't choose one: from the environment, `tcp`, `shm` or `rdma`; TCP by default.
+pub(crate) fn chosen_transport() -> String {
+    std::env::var("TRANSPORT").unwrap_or_else(|_| "tcp".into())
+}
+
+/// An address of a transport that nobody listens on, for a process that will come back to it. A socket's path is in `dir`.
+pub(crate) fn free_address(scheme: &str, dir: &Path) -> String {
+    static SOCKETS: AtomicUsize = AtomicUsize::new(0);
+    if scheme == "shm" {
+        let number = SOCKETS.fetch_add(1, Ordering::Relaxed);
+        return format!("shm://{}/{number}.sock", dir.display());
+    }
+    // RDMA sessions are made over a socket, too. Its host is the device's, which need not be loopback.
+    let host = match scheme {
+        "rdma" => std::env::var("SOFT_ROCE_ADDRESS").unwrap_or_else(|_| "127.0.0.1".into()),
+        _ => "127.0.0.1".into(),
+    };
+    let listener = TcpListener::bind((host, 0)).unwrap();
+    format!("{scheme}://{}", listener.local_addr().unwrap())
 }
 
 pub(crate) fn node(name: &str, listen: Option<&str>) -> Arc<Node> {
@@ -33,7 +50,14 @@ pub(crate) fn node(name: &str, listen: Option<&str>) -> Arc<Node> {
     let builder = Node::builder(name)
         .secret(b"durable mailboxes, a shared secret")
         .timing(timing)
-        .transport(Tcp::new());
+        .transport(Tcp::new())
+        .transport(Shm::new());
+    #[cfg(feature = "verbs")]
+    let builder = match transport_rdma::Rdma::new(transport_rdma::RdmaOptions::default()) {
+        Ok(rdma) => builder.transport(rdma),
+        // No device: then `rdma://…` is refused as unknown, and nothing else needs one.
+        Err(_) => builder,
+    };
     let builder = match listen {
         Some(address) => builder.listen(address),
         None => builder,
