@@ -26,8 +26,8 @@ use crate::link::{Receiver, Sender};
 
 /// First byte of a packet that carries a handshake message.
 const MESSAGE: u8 = b'm';
-/// First byte of an offer.
-const OFFER_VERSION: u8 = 1;
+/// First byte of an offer. 2 is rings that their sender zeroes; 1 was rings that their receiver zeroes.
+const OFFER_VERSION: u8 = 2;
 /// Bytes of an offer: version, three zero bytes, three capacities.
 const OFFER: usize = 16;
 
