@@ -146,6 +146,11 @@ impl Events {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+
     use super::*;
 
     #[test]
@@ -161,5 +166,39 @@ mod tests {
         let recent = events.recent();
         assert_eq!((recent.len(), &recent[0].1), (KEPT, &failed(5)));
         assert_eq!(events.counts().handshakes_failed, KEPT as u64 + 5);
+    }
+
+    /// The warnings that a thread's log got.
+    #[derive(Clone, Default)]
+    struct Warnings(Arc<AtomicUsize>);
+
+    impl<S: tracing::Subscriber> Layer<S> for Warnings {
+        fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+            if *event.metadata().level() == tracing::Level::WARN {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    #[test]
+    fn what_led_to_a_loss_is_written_to_the_log_and_what_led_to_a_goodbye_is_not() {
+        let warnings = Warnings::default();
+        let log = tracing_subscriber::registry().with(warnings.clone());
+        tracing::subscriber::with_default(log, || {
+            let events = Events::default();
+            let ended = |why| Event::Ended {
+                node: "b".into(),
+                why,
+            };
+            events.tell(Event::Suspended {
+                node: "b".into(),
+                cause: "reset".into(),
+            });
+            events.tell(ended(Ended::Closed));
+            assert_eq!(warnings.0.load(Ordering::Relaxed), 0);
+            events.tell(ended(Ended::Forgotten));
+            // Itself, and the two before it.
+            assert_eq!(warnings.0.load(Ordering::Relaxed), 3);
+        });
     }
 }

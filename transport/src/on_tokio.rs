@@ -24,10 +24,10 @@ use tokio::io::unix::AsyncFd;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, Sleep};
 
-use crate::drive::SleepOn;
+use crate::drive::{Driver, SleepOn};
 use crate::node::{Drive, Node, NodeBuilder, NodeError, NodeInner};
 use crate::peer::PeerInner;
-use crate::standing::Standing;
+use crate::standing::{Standing, TurnedAway};
 use crate::wait::{Idle, Step, Wait, lock};
 
 pub(crate) use told::{Closed, Telling, Told};
@@ -71,6 +71,8 @@ pub(crate) struct DrivingTask {
     /// What the runtime wakes then, while the task sleeps.
     arrivals: Waker,
     standing: Standing,
+    /// It waits for a waker that drives.
+    turned_away: TurnedAway,
     /// It has ended, or its runtime has: nothing may be left to it.
     over: AtomicBool,
     /// Peers whose committed bytes it is to push.
@@ -84,6 +86,7 @@ impl DrivingTask {
             poller,
             arrivals,
             standing: Standing::default(),
+            turned_away: TurnedAway::default(),
             over: AtomicBool::new(false),
             postponed: Mutex::default(),
         }
@@ -118,6 +121,12 @@ impl DrivingTask {
         let Some(mut driver) = node.try_drive() else {
             return false;
         };
+        let done = self.take_in_as(&mut driver, node, by);
+        drop(driver);
+        done && !self.turned_away.take_word()
+    }
+
+    fn take_in_as(&self, driver: &mut Driver, node: &NodeInner, by: By) -> bool {
         for _ in 0..PASSES_PER_WAKE {
             // The poller wakes by itself when it has something: only what it has woken for is asked of it.
             if by == By::Poller && self.poll_arrivals().is_ready() {
@@ -125,7 +134,7 @@ impl DrivingTask {
             } else {
                 driver.rise();
             }
-            if !node.pass(&mut driver, &mut None) {
+            if !node.pass(driver, &mut None) {
                 driver.ask_if_unasked();
             }
             match driver.sleep_on(node) {
@@ -221,10 +230,6 @@ const PASSES_PER_TURN: u32 = 16;
 const PASSES_PER_WAKE: u32 = 4;
 
 async fn drive(node: Arc<NodeInner>, poller: AsyncFd<OwnedFd>, arrivals: Waker) {
-    /// How long to leave the driving to a thread that blocks in an operation of the node.
-    const OTHER_DRIVES: Duration = Duration::from_micros(200);
-    /// How often to look again before that: a waker is soon done.
-    const WAKER_DRIVES: u32 = 16;
     let waker = poll_fn(|context| Poll::Ready(context.waker().clone())).await;
     let task = node
         .task
@@ -232,7 +237,7 @@ async fn drive(node: Arc<NodeInner>, poller: AsyncFd<OwnedFd>, arrivals: Waker) 
     let _over = Over(task);
     let mut idle = Idle::new(node.wait);
     let mut timer = pin!(tokio::time::sleep(Duration::ZERO));
-    let (mut awake, mut turned_away) = (0, 0);
+    let mut awake = 0;
     while !node.closed.load(Ordering::Acquire) {
         task.standing.begin_pass();
         task.push_postponed();
@@ -243,15 +248,9 @@ async fn drive(node: Arc<NodeInner>, poller: AsyncFd<OwnedFd>, arrivals: Waker) 
             }
             arrived
         }) else {
-            turned_away += 1;
-            if turned_away % WAKER_DRIVES == 0 {
-                tokio::time::sleep(OTHER_DRIVES).await;
-            } else {
-                tokio::task::yield_now().await;
-            }
+            wait_for_whoever_drives(&node, task).await;
             continue;
         };
-        turned_away = 0;
         if arrived {
             idle.reset();
         }
@@ -270,6 +269,27 @@ async fn drive(node: Arc<NodeInner>, poller: AsyncFd<OwnedFd>, arrivals: Waker) 
     if let Some(mut driver) = node.try_drive() {
         driver.stop();
     }
+}
+
+/// How long the task leaves the driving to a thread that blocks in an operation of the node, and that tells nobody of its end.
+const OTHER_DRIVES: Duration = Duration::from_millis(1);
+
+/// Sleeps until a waker that drives is done, at once where it is done already, or somebody leaves something to the task.
+async fn wait_for_whoever_drives(node: &NodeInner, task: &DrivingTask) {
+    task.turned_away.leave_word();
+    if node.try_drive().is_some() {
+        return;
+    }
+    if !task.standing.fall_asleep() || task.has_postponed() {
+        tokio::task::yield_now().await;
+        return;
+    }
+    let called = poll_fn(|_| match task.standing.is_asleep() {
+        true => Poll::Pending,
+        false => Poll::Ready(()),
+    });
+    // Its end is told by no waker if a blocked thread drives: then the time is up.
+    let _ = tokio::time::timeout(OTHER_DRIVES, called).await;
 }
 
 /// What ended a sleep.

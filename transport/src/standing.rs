@@ -4,7 +4,7 @@
 //! it awake; whoever calls after that is told to wake it. How it is woken is the caller's business; a wake-up must stay until
 //! the task has seen it.
 
-use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 const AWAKE: u64 = 0;
 const ASLEEP: u64 = 1;
@@ -51,5 +51,25 @@ impl Standing {
     /// Neither has it been called nor roused.
     pub(crate) fn is_asleep(&self) -> bool {
         self.0.load(Ordering::Relaxed) == ASLEEP
+    }
+}
+
+/// Whether the task was turned away, because somebody else is driving, and is to be called when that is over.
+///
+/// Both steps read and write the word at once. If the task's comes first, the other finds the word; if it comes second, the
+/// task finds that nobody drives.
+#[derive(Debug, Default)]
+pub(crate) struct TurnedAway(AtomicBool);
+
+impl TurnedAway {
+    /// Called by the task that was turned away. It tries once more before it sleeps.
+    pub(crate) fn leave_word(&self) {
+        self.0.swap(true, Ordering::Acquire);
+    }
+
+    /// Called by whoever drove and has let go: whether the task is to be called.
+    #[must_use]
+    pub(crate) fn take_word(&self) -> bool {
+        self.0.swap(false, Ordering::Release)
     }
 }

@@ -20,6 +20,7 @@ const MODELS: &[Model] = &[
     ("waiting::room", || waiting::room(Some(2))),
     ("dozing::woken", || dozing::woken(1, Some(2))),
     ("standing::woken", || standing::woken(Some(2))),
+    ("standing::turned_away", || standing::turned_away(None)),
     ("rings::released_by_another", || {
         rings::released_by_another(Some(2))
     }),

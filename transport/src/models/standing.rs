@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::explore;
-use crate::standing::Standing;
+use crate::standing::{Standing, TurnedAway};
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, Ordering};
 
@@ -89,4 +89,44 @@ pub(super) fn woken(preemptions: Option<usize>) {
 #[test]
 fn a_task_that_sleeps_is_woken_by_a_call_and_by_what_is_left_to_it() {
     woken(Some(3));
+}
+
+/// A waker drives while the task wants to, and tells it when it has let go.
+pub(super) fn turned_away(preemptions: Option<usize>) {
+    explore(preemptions, || {
+        let task = Arc::new(Task::default());
+        let word = Arc::new(TurnedAway::default());
+        let driven = Arc::new(AtomicBool::new(true));
+        let letting_go = loom::thread::spawn({
+            let (task, word, driven) = (task.clone(), word.clone(), driven.clone());
+            move || {
+                driven.store(false, Ordering::Relaxed);
+                if word.take_word() && task.standing.call() {
+                    task.wake();
+                }
+            }
+        });
+        let driving = loom::thread::spawn(move || {
+            loop {
+                task.standing.begin_pass();
+                if !driven.load(Ordering::Relaxed) {
+                    return;
+                }
+                word.leave_word();
+                if driven.load(Ordering::Relaxed) && task.standing.fall_asleep() {
+                    while task.standing.is_asleep() {
+                        task.sleep();
+                    }
+                }
+            }
+        });
+        for thread in [letting_go, driving] {
+            thread.join().unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_task_that_was_turned_away_is_called_when_whoever_drove_has_let_go() {
+    turned_away(None);
 }
