@@ -180,9 +180,7 @@ impl Address {
         timeout: Option<Duration>,
     ) -> Result<(), SendError> {
         if let Some(mut stream) = self.stream(payload, &tags) {
-            let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-            let sent = self.driver().wait_for(deadline, |waker| stream.poll(waker));
-            return sent.unwrap_or(Err(SendError::TimedOut(timeout.unwrap_or_default())));
+            return self.waiting(timeout, |waker| stream.poll(waker));
         }
         self.waiting_for_room(timeout, || self.try_send_tagged(payload, tags))
     }
@@ -197,10 +195,17 @@ impl Address {
             Err(error) if self.worth_waiting(&error) => {}
             done => return done,
         }
+        self.waiting(timeout, |waker| self.attempt_with(waker, &attempt))
+    }
+
+    /// Waits until something is sent or refused, for at most `timeout`.
+    fn waiting(
+        &self,
+        timeout: Option<Duration>,
+        poll: impl FnMut(&Waker) -> Poll<Result<(), SendError>>,
+    ) -> Result<(), SendError> {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let sent = self
-            .driver()
-            .wait_for(deadline, |waker| self.attempt_with(waker, &attempt));
+        let sent = self.driver().wait_for(deadline, poll);
         sent.unwrap_or(Err(SendError::TimedOut(timeout.unwrap_or_default())))
     }
 

@@ -121,12 +121,13 @@ impl DrivingTask {
         let Some(mut driver) = node.try_drive() else {
             return false;
         };
-        let done = self.take_in_as(&mut driver, node, by);
+        let done = self.pass_until_quiet(&mut driver, node, by);
         drop(driver);
         done && !self.turned_away.take_word()
     }
 
-    fn take_in_as(&self, driver: &mut Driver, node: &NodeInner, by: By) -> bool {
+    /// A few passes, until there is nothing more. False when the task has to see to what is left.
+    fn pass_until_quiet(&self, driver: &mut Driver, node: &NodeInner, by: By) -> bool {
         for _ in 0..PASSES_PER_WAKE {
             // The poller wakes by itself when it has something: only what it has woken for is asked of it.
             if by == By::Poller && self.poll_arrivals().is_ready() {

@@ -1,7 +1,7 @@
 //! Sending buffers of the node, which a link that sends from memory itself takes where they lie.
 
 use std::future::poll_fn;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::{Address, SendError, Target, Unsent, send_locally};
 use crate::buffer::Buffer;
@@ -78,9 +78,7 @@ impl Address {
         timeout: Option<Duration>,
     ) -> Result<(), SendError> {
         if let Some(mut stream) = self.lending(buffer, &tags) {
-            let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-            let sent = self.driver().wait_for(deadline, |waker| stream.poll(waker));
-            return sent.unwrap_or(Err(SendError::TimedOut(timeout.unwrap_or_default())));
+            return self.waiting(timeout, |waker| stream.poll(waker));
         }
         self.waiting_for_room(timeout, || self.try_lend(buffer, tags))
     }

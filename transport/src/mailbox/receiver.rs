@@ -215,11 +215,7 @@ impl Mailbox {
 
     fn recv_until(&mut self, deadline: Option<Instant>) -> Result<Option<Message<'_>>, MailboxClosed> {
         let node = self.node.clone();
-        let filled = node.wait_for(deadline, |waker| match self.fill(Some(waker)) {
-            Fill::Ready => Poll::Ready(Ok(())),
-            Fill::Closed => Poll::Ready(Err(MailboxClosed)),
-            Fill::Empty => Poll::Pending,
-        });
+        let filled = node.wait_for(deadline, |waker| self.poll_fill(waker));
         match filled {
             Some(Ok(())) => Ok(Some(self.take())),
             Some(Err(closed)) => Err(closed),
@@ -233,19 +229,19 @@ impl Mailbox {
     /// # Errors
     /// As [`Mailbox::recv`].
     pub async fn recv_async(&mut self) -> Result<Message<'_>, MailboxClosed> {
-        std::future::poll_fn(|context| match self.fill(Some(context.waker())) {
-            Fill::Ready => Poll::Ready(Ok(())),
-            Fill::Closed => Poll::Ready(Err(MailboxClosed)),
-            Fill::Empty => Poll::Pending,
-        })
-        .await?;
+        std::future::poll_fn(|context| self.poll_fill(context.waker())).await?;
         Ok(self.take())
     }
 
     /// As [`Mailbox::recv_async`], without the future.
     pub(crate) fn poll_recv(&mut self, waker: &Waker) -> Poll<Result<Message<'_>, MailboxClosed>> {
+        self.poll_fill(waker).map_ok(|()| self.take())
+    }
+
+    /// Ready when there is a message to take, or never will be.
+    fn poll_fill(&mut self, waker: &Waker) -> Poll<Result<(), MailboxClosed>> {
         match self.fill(Some(waker)) {
-            Fill::Ready => Poll::Ready(Ok(self.take())),
+            Fill::Ready => Poll::Ready(Ok(())),
             Fill::Closed => Poll::Ready(Err(MailboxClosed)),
             Fill::Empty => Poll::Pending,
         }
