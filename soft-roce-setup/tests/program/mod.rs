@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::fs::FlockOperation;
+
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_soft-roce-setup");
 
 pub(crate) fn command<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Command {
@@ -43,20 +45,42 @@ pub(crate) fn in_guest(options: &[&str], line: &str) -> Ran {
     run(arguments.chain(["--", "sh", "-c", line]))
 }
 
-/// One guest test at a time, over processes too: guests in software want the whole machine.
-pub(crate) struct Turn {
+/// The right to keep a core busy, over processes too: each guest in software wants one.
+pub(crate) struct Core {
     _file: std::fs::File,
 }
 
-pub(crate) fn turn() -> Turn {
-    let path = std::env::temp_dir().join("soft-roce-setup-guest-tests.lock");
-    let file = std::fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(path)
-        .expect("a lock file");
-    rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).expect("a lock");
-    Turn { _file: file }
+/// Waits for one of two cores.
+pub(crate) fn one_core() -> Core {
+    let files = core_files();
+    loop {
+        for file in &files {
+            if rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+                let _file = file.try_clone().expect("a file handle");
+                return Core { _file };
+            }
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Waits until no other guest test runs.
+pub(crate) fn whole_machine() -> [Core; 2] {
+    core_files().map(|_file| {
+        rustix::fs::flock(&_file, FlockOperation::LockExclusive).expect("a lock");
+        Core { _file }
+    })
+}
+
+fn core_files() -> [std::fs::File; 2] {
+    [0, 1].map(|core| {
+        let path = std::env::temp_dir().join(format!("soft-roce-setup-guest-tests.{core}.lock"));
+        std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)
+            .expect("a lock file")
+    })
 }
 
 /// Process ids of the guests that `parent` started.
