@@ -169,8 +169,8 @@ pub(crate) struct PeerInner {
     gate: Gate<Box<dyn LinkSender>>,
     /// The last push could not finish.
     blocked: AtomicBool,
-    /// A stream has written since something last arrived: see [`PeerInner::flush_soon`].
-    written: AtomicBool,
+    /// How often streams have written since something last arrived: see [`PeerInner::flush_soon`].
+    written: AtomicU32,
     /// In the list of the task that drives the node.
     postponed: Postponed,
     doorbell: OnceLock<Arc<dyn Doorbell>>,
@@ -280,7 +280,7 @@ impl PeerInner {
             large,
             gate: Gate::new(Some(link.sender)),
             blocked: AtomicBool::new(false),
-            written: AtomicBool::new(false),
+            written: AtomicU32::new(0),
             postponed: Postponed::default(),
             doorbell,
             wanted: AtomicBool::new(false),

@@ -15,7 +15,7 @@
 //! | finished | the reader has taken everything, the end included |
 //! | dropped without an end | the reader gets everything before, then an error: it can't take a part for the whole |
 //!
-//! What is written leaves at once the first time after something has come from the peer, and whenever 32 KiB have been
+//! What is written leaves at once the first two times after something has come from the peer, and whenever 32 KiB have been
 //! written. Where a task of tokio drives the node, further small pieces leave together when that task has its next turn: once
 //! the writing task waits for something. Over shared memory there is nothing that would have to leave.
 //!

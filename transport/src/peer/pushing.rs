@@ -20,6 +20,11 @@ pub(super) const OVERWHELMED: &str = "the peer does not take control messages";
 /// Control messages that may wait for room at once. They only do while the peer is stuck or the link is gone.
 const MAX_BACKLOG: usize = 64 << 10;
 
+/// How often what a stream has written leaves at once after something has arrived: an answer, or a question, that is written in
+/// two pieces, such as the headers of a call and its body, waits for nobody.
+#[cfg(feature = "tokio")]
+const AT_ONCE: u32 = 2;
+
 /// Control messages on their way into the ring.
 #[derive(Default)]
 pub(super) struct Backlog {
@@ -46,7 +51,7 @@ impl PeerInner {
         }
     }
 
-    /// As [`PeerInner::flush`], where more is likely to follow at once. The first time after something has arrived from
+    /// As [`PeerInner::flush`], where more is likely to follow at once. The first two times after something has arrived from
     /// the peer it is the same, so that whoever asks and waits waits for nobody else. After that, where a task of tokio
     /// drives the node, that task pushes when it next has its turn, and takes along what has come by then.
     #[inline]
@@ -54,7 +59,7 @@ impl PeerInner {
         #[cfg(feature = "tokio")]
         if self.doorbell.get().is_none()
             && let Some(task) = self.node.task.get()
-            && self.written.swap(true, Ordering::Relaxed)
+            && self.written.fetch_add(1, Ordering::Relaxed) >= AT_ONCE
             && self.postponed.leave(|| task.postpone(self.clone()))
         {
             // Between the commit and the look; pairs with the one in `end`.

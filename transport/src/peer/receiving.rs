@@ -157,7 +157,7 @@ impl PeerInner {
         };
         if frames != Turn::Nothing {
             self.heard.store(true, Ordering::Relaxed);
-            self.written.store(false, Ordering::Relaxed);
+            self.written.store(0, Ordering::Relaxed);
         }
         let due = receive.leaving;
         self.acknowledge(&mut receive, due);
