@@ -228,6 +228,10 @@ impl<F: Inbound> LinkReceiver for Receiver<F> {
         })
     }
 
+    fn told(&mut self, closed: bool) {
+        self.fabric.told(closed);
+    }
+
     fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
         self.fabric.descriptors()
     }

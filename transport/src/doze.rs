@@ -16,10 +16,10 @@ pub fn announce(dozing: &AtomicU64) {
     fence(Ordering::SeqCst);
 }
 
-/// The reader is awake. A wake-up may still be on its way.
+/// The reader is awake. Whether a writer has taken it upon itself to wake it: then that wake-up has come, or is on its way.
 #[inline]
-pub fn withdraw(dozing: &AtomicU64) {
-    dozing.store(0, Ordering::Relaxed);
+pub fn withdraw(dozing: &AtomicU64) -> bool {
+    dozing.swap(0, Ordering::Relaxed) == 0
 }
 
 /// Called by a writer after it has written: whether it must wake the reader. Of several writers one is told so.

@@ -323,8 +323,12 @@ impl Driver {
             if driven.told {
                 continue;
             }
+            // A socket that only wakes has room again with every wake-up that its other end reads: no reason to wake.
+            let interest = match driven.polls_memory {
+                true => Interest::READABLE,
+                false => Interest::READABLE | Interest::WRITABLE,
+            };
             for descriptor in link.descriptors() {
-                let interest = Interest::READABLE | Interest::WRITABLE;
                 let registered = self.poll.registry().register(
                     &mut SourceFd(&descriptor.as_raw_fd()),
                     Token(driven.token),

@@ -299,7 +299,8 @@ pub trait LinkReceiver: Send {
         let _ = closed;
     }
 
-    /// What to wait on while asleep: readable (or writable, where a push was blocked) means poll and push again.
+    /// What to wait on while asleep: readable means poll and push again. Where polling takes a system call, so does writable
+    /// after a push was blocked; a receiver that polls memory is asked for nothing but readable.
     fn descriptors(&self) -> Vec<BorrowedFd<'_>>;
 
     /// Whether an empty poll reads memory alone (nanoseconds) and makes no system call.

@@ -95,6 +95,10 @@ pub(crate) trait Inbound: Send {
     where
         Self: Sized;
 
+    /// Each change of the descriptors is told apart, and one has been told since the last poll: `closed` when the peer had closed
+    /// its end by then.
+    fn told(&mut self, _closed: bool) {}
+
     /// What becomes readable.
     fn descriptors(&self) -> Vec<BorrowedFd<'_>>;
 }

@@ -8,6 +8,10 @@
 //! The receiver announces its sleep in a word of the segment, then looks at its rings and cells once more; the sender
 //! stores a frame (or a consumed position), then looks at the word: [`transport::doze`], which is model-checked. What
 //! wakes is one byte on the socket, which stays readable until the receiver has read it.
+//!
+//! Each announcement is answered by one byte at most, and taking the announcement back tells whether it was answered: so the
+//! receiver knows how many bytes it is owed. Where each change of the socket is told apart, the end of it included, it reads
+//! those and no more; otherwise until there is nothing, because the end may stand behind them.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -54,25 +58,26 @@ impl Anchor {
         }
     }
 
-    /// Reads wake-ups away, but no more of them than a peer can be owed at once.
-    fn drain(&self) -> Result<(), LinkError> {
-        const AT_ONCE: usize = 16;
+    /// Reads at most so many wake-ups away. How many there were.
+    fn drain(&self, most: u32) -> Result<u32, LinkError> {
         let mut bytes = [0u8; 64];
-        for _ in 0..AT_ONCE {
+        let mut read = 0;
+        while read < most {
             match recv(&self.socket, &mut bytes, RecvFlags::DONTWAIT) {
-                Ok((0, _)) => return self.fail(LinkError::Closed),
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Ok((0, _)) | Err(rustix::io::Errno::CONNRESET) => return Err(self.fail(LinkError::Closed)),
+                Ok(_) => read += 1,
+                Err(rustix::io::Errno::INTR) => {}
                 Err(rustix::io::Errno::AGAIN) => break,
-                Err(rustix::io::Errno::CONNRESET) => return self.fail(LinkError::Closed),
-                Err(error) => return self.fail(LinkError::Io(error.into())),
+                Err(error) => return Err(self.fail(LinkError::Io(error.into()))),
             }
         }
-        self.check()
+        self.check()?;
+        Ok(read)
     }
 
-    fn fail(&self, error: LinkError) -> Result<(), LinkError> {
+    fn fail(&self, error: LinkError) -> LinkError {
         self.dead.store(true, Ordering::Relaxed);
-        Err(error)
+        error
     }
 
     fn check(&self) -> Result<(), LinkError> {
@@ -152,7 +157,16 @@ pub(crate) struct ShmInbound {
     anchor: Arc<Anchor>,
     armed: bool,
     polls: u32,
+    /// Wake-ups that the peer has sent, or is about to, and that were not read.
+    owed: u32,
+    /// Told since the last poll: the end of the socket had not come, and will be told by itself.
+    told: bool,
+    /// The last poll came of that: nothing stands behind the wake-ups that are owed.
+    open: bool,
 }
+
+/// More wake-ups than a correct peer owes at once.
+const ALL: u32 = 16;
 
 impl ShmInbound {
     pub(crate) fn new(own: &Segment, peer: &Segment, anchor: Arc<Anchor>) -> ShmInbound {
@@ -165,6 +179,9 @@ impl ShmInbound {
             anchor,
             armed: false,
             polls: 0,
+            owed: 0,
+            told: false,
+            open: false,
         }
     }
 
@@ -172,9 +189,23 @@ impl ShmInbound {
     fn inspect(&mut self) -> Result<(), LinkError> {
         self.polls = 0;
         if std::mem::take(&mut self.armed) {
-            doze::withdraw(self.sleeping.word(0));
+            self.withdraw();
         }
-        self.anchor.drain()
+        self.read_wakes()
+    }
+
+    fn withdraw(&mut self) {
+        if doze::withdraw(self.sleeping.word(0)) {
+            self.owed = (self.owed + 1).min(ALL);
+        }
+    }
+
+    /// Reads away the wake-ups that are owed, and looks for the end of the socket where that is not told.
+    fn read_wakes(&mut self) -> Result<(), LinkError> {
+        let most = if self.open { self.owed } else { ALL };
+        let read = self.anchor.drain(most)?;
+        self.owed = self.owed.saturating_sub(read);
+        Ok(())
     }
 }
 
@@ -191,6 +222,7 @@ impl Inbound for ShmInbound {
     #[inline]
     fn tend(&mut self) -> Result<(), LinkError> {
         self.polls += 1;
+        self.open = std::mem::take(&mut self.told);
         if self.armed || self.polls >= POLLS_BETWEEN_INSPECTIONS {
             return self.inspect();
         }
@@ -199,13 +231,17 @@ impl Inbound for ShmInbound {
 
     fn arm(&mut self, quiet: &dyn Fn(&Self) -> bool) -> Result<bool, LinkError> {
         // Wake-ups of an earlier sleep would end this one at once.
-        self.anchor.drain()?;
+        self.read_wakes()?;
         doze::announce(self.sleeping.word(0));
         self.armed = quiet(self);
         if !self.armed {
-            doze::withdraw(self.sleeping.word(0));
+            self.withdraw();
         }
         Ok(self.armed)
+    }
+
+    fn told(&mut self, closed: bool) {
+        self.told = !closed;
     }
 
     fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
@@ -218,5 +254,87 @@ pub(crate) fn socket_error(error: rustix::io::Errno) -> LinkError {
     match error {
         rustix::io::Errno::PIPE | rustix::io::Errno::CONNRESET => LinkError::Closed,
         other => LinkError::Io(io::Error::from(other)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+    use transport::lane::LaneSizes;
+
+    use super::*;
+
+    /// The receiving half of one end, and the bell of the other.
+    fn ends() -> (ShmInbound, Bell) {
+        let kind = (AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC);
+        let (here, there) = socketpair(kind.0, kind.1, kind.2, None).unwrap();
+        let (own, peer) = (segment(), segment());
+        let bell = Bell::new(&own, Arc::new(Anchor::new(there)));
+        (ShmInbound::new(&own, &peer, Arc::new(Anchor::new(here))), bell)
+    }
+
+    fn segment() -> Segment {
+        Segment::create(&LaneSizes::default()).unwrap()
+    }
+
+    /// Wake-ups that lie on the socket.
+    fn unread(inbound: &ShmInbound) -> u32 {
+        inbound.anchor.drain(ALL).unwrap()
+    }
+
+    #[test]
+    fn a_wake_up_that_was_told_of_is_read_and_no_more_is_owed() {
+        let (mut inbound, bell) = ends();
+        for _ in 0..100 {
+            assert!(inbound.arm(&|_| true).unwrap());
+            bell.ring();
+            bell.ring();
+            inbound.told(false);
+            inbound.tend().unwrap();
+            assert_eq!(inbound.owed, 0);
+        }
+        assert_eq!(unread(&inbound), 0);
+    }
+
+    #[test]
+    fn a_wake_up_of_a_sleep_that_was_called_off_is_read_with_the_next() {
+        let (mut inbound, bell) = ends();
+        let woken_meanwhile = |_: &ShmInbound| {
+            bell.ring();
+            false
+        };
+        assert!(!inbound.arm(&woken_meanwhile).unwrap());
+        assert_eq!(inbound.owed, 1);
+        inbound.told(false);
+        inbound.tend().unwrap();
+        assert!(inbound.arm(&|_| true).unwrap());
+        assert_eq!((inbound.owed, unread(&inbound)), (0, 0));
+    }
+
+    #[test]
+    fn the_end_behind_a_wake_up_is_seen_whether_it_is_told_or_not() {
+        for told in [None, Some(true)] {
+            let (mut inbound, bell) = ends();
+            assert!(inbound.arm(&|_| true).unwrap());
+            bell.ring();
+            drop(bell);
+            if let Some(closed) = told {
+                inbound.told(closed);
+            }
+            assert!(matches!(inbound.tend(), Err(LinkError::Closed)));
+        }
+    }
+
+    #[test]
+    fn an_end_that_comes_while_nothing_is_armed_is_seen_before_the_next_sleep() {
+        for told in [None, Some(true)] {
+            let (mut inbound, bell) = ends();
+            drop(bell);
+            if let Some(closed) = told {
+                inbound.told(closed);
+                inbound.tend().unwrap();
+            }
+            assert!(matches!(inbound.arm(&|_| true), Err(LinkError::Closed)));
+        }
     }
 }

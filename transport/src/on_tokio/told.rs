@@ -20,17 +20,22 @@ impl Telling {
         Telling { runtime, waker }
     }
 
-    /// From here on the runtime tells of these descriptors.
-    pub(crate) fn of(&self, descriptors: &[BorrowedFd<'_>]) -> io::Result<Told> {
+    /// From here on the runtime tells of these descriptors; of room to write where they are `written`.
+    pub(crate) fn of(&self, descriptors: &[BorrowedFd<'_>], written: bool) -> io::Result<Told> {
         let _context = self.runtime.enter();
+        // A socket that only wakes has room again with every wake-up that its other end reads: no reason to wake.
+        let interest = match written {
+            true => Interest::READABLE | Interest::WRITABLE,
+            false => Interest::READABLE,
+        };
         let register = |descriptor: &BorrowedFd<'_>| {
-            let interest = Interest::READABLE | Interest::WRITABLE;
             // Deprecated for descriptors that may be closed while they are registered: see `Told`.
             #[allow(deprecated)]
             AsyncFd::with_interest(descriptor.as_raw_fd(), interest)
         };
         Ok(Told {
             descriptors: descriptors.iter().map(register).collect::<io::Result<_>>()?,
+            written,
             waker: self.waker.clone(),
         })
     }
@@ -39,6 +44,7 @@ impl Telling {
 /// What a runtime tells of a link. Dropped before the link, whose descriptors it names.
 pub(crate) struct Told {
     descriptors: Vec<AsyncFd<RawFd>>,
+    written: bool,
     waker: Waker,
 }
 
@@ -62,17 +68,20 @@ impl Told {
     /// woken when there is something to take.
     pub(crate) fn is_quiet(&self, to_push: bool) -> bool {
         let mut context = Context::from_waker(&self.waker);
-        self.descriptors.iter().all(|descriptor| {
-            let quiet = descriptor.poll_read_ready(&mut context).is_pending();
-            quiet
-                && match descriptor.poll_write_ready(&mut context) {
-                    Poll::Ready(Ok(mut ready)) if to_push => {
-                        ready.clear_ready();
-                        false
-                    }
-                    _ => true,
-                }
-        })
+        let mut is_quiet = |descriptor: &AsyncFd<RawFd>| {
+            if descriptor.poll_read_ready(&mut context).is_ready() {
+                return false;
+            }
+            if to_push
+                && self.written
+                && let Poll::Ready(Ok(mut ready)) = descriptor.poll_write_ready(&mut context)
+            {
+                ready.clear_ready();
+                return false;
+            }
+            true
+        };
+        self.descriptors.iter().all(&mut is_quiet)
     }
 }
 

@@ -64,7 +64,7 @@ impl Receive {
     pub(crate) fn tell(&mut self, telling: Option<&Telling>) -> bool {
         self.told = None;
         if let (Some(telling), Some(link)) = (telling, &self.link) {
-            match telling.of(&link.descriptors()) {
+            match telling.of(&link.descriptors(), !link.polls_memory()) {
                 Ok(told) => self.told = Some(told),
                 Err(error) => tracing::debug!(%error, "the runtime does not tell of a link; the poller does"),
             }
