@@ -5,10 +5,10 @@ mod messages;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-pub(crate) use messages::{Latency, Messages, SmallFrames, Throughput};
-use serde::{Deserialize, Serialize};
+use clap::{Args, Parser, Subcommand};
+pub(crate) use messages::{Latency, Messages, Throughput};
 
+use crate::carrier::Transport;
 use crate::floor::journal::{Mode, Shape};
 use crate::instructions::{Part, Way};
 use crate::measure::{Amount, Schedule};
@@ -353,28 +353,6 @@ pub(crate) struct Clusters {
     pub(crate) extent: Extent,
     #[command(flatten)]
     pub(crate) output: Output,
-}
-
-/// What can carry messages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-pub(crate) enum Transport {
-    /// Sockets
-    Tcp,
-    /// Shared memory of one host
-    Shm,
-    /// One-sided writes through an RDMA device
-    Rdma,
-}
-
-impl Transport {
-    /// Its name on the command line and in the figures.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Transport::Tcp => "tcp",
-            Transport::Shm => "shm",
-            Transport::Rdma => "rdma",
-        }
-    }
 }
 
 /// Bytes of a message.

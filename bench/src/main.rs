@@ -5,6 +5,7 @@
 
 mod accounts;
 mod appends;
+mod carrier;
 mod cli;
 mod clock;
 #[cfg(feature = "clusters")]

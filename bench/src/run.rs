@@ -8,7 +8,8 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use crate::accounts;
-use crate::cli::{Accounts, Command, Device, Everything, Floor, Journal, Output, Placement, RING, Transport};
+use crate::carrier::Transport;
+use crate::cli::{Accounts, Command, Device, Everything, Floor, Journal, Output, Placement, RING};
 use crate::cores;
 use crate::error::{Error, doing};
 use crate::floor::journal::{JournalFloor, Mode, Shape};

@@ -1,9 +1,9 @@
 //! The options of the benches of messages.
 
-use clap::{Args, ValueEnum};
-use serde::{Deserialize, Serialize};
+use clap::Args;
 
-use super::{Traffic, Transport, message_size, ring_size};
+use super::{Traffic, message_size, ring_size};
+use crate::carrier::{SmallFrames, Transport};
 use crate::load::Load;
 
 /// Options of the bench of latency.
@@ -76,15 +76,6 @@ pub(crate) struct Messages {
     /// Over rdma: how receivers learn of frames of up to 16 KiB; both ways with a comma
     #[arg(long, value_enum, value_delimiter = ',', default_value = "polled")]
     pub(crate) small_frames: Vec<SmallFrames>,
-}
-
-/// How a receiver over RDMA learns of small frames.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-pub(crate) enum SmallFrames {
-    /// It polls memory, and checksums prove them
-    Polled,
-    /// Each write makes a completion
-    Announced,
 }
 
 fn rate(text: &str) -> Result<f64, String> {

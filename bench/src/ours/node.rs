@@ -7,7 +7,7 @@ use transport::{Drive, LaneSizes, Mailbox, MailboxOptions, Node, NodeBuilder, Ti
 use transport_rdma::{Rdma, RdmaOptions, Shm};
 use transport_tcp::Tcp;
 
-use crate::cli::{SmallFrames, Transport};
+use crate::carrier::{SmallFrames, Transport};
 use crate::error::{Error, failed};
 use crate::load::Load;
 use crate::wait::Wait;

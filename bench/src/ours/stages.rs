@@ -17,7 +17,7 @@ use transport::ring::SendRing;
 use super::Setup;
 use super::inbox::{Order, send};
 use super::requester::Requester;
-use crate::cli::Transport;
+use crate::carrier::Transport;
 use crate::clock;
 use crate::error::{Error, doing, failed};
 use crate::measure::{Figures, Laps, Metric};

@@ -1,7 +1,8 @@
 //! The benches of messages: one kind of traffic over one kind of link, beside its floor or at a fixed rate.
 
 use super::{Report, device_for, place};
-use crate::cli::{Device, Latency, Messages, RING, SmallFrames, Throughput, Traffic, Transport};
+use crate::carrier::{SmallFrames, Transport};
+use crate::cli::{Device, Latency, Messages, RING, Throughput, Traffic};
 use crate::error::Error;
 use crate::floor::perftest::Perftest;
 use crate::floor::{shm, tcp};
