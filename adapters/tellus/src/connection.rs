@@ -1,7 +1,6 @@
 //! A connection: a session of its own, with a control stream and data streams on it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tellus::cluster::transport::{Connection, TransportError};
 use tokio::sync::{Mutex, mpsc};
@@ -9,29 +8,7 @@ use transport::Peer;
 use transport::stream::{Stream, StreamReceiver};
 
 use crate::frames::{RingFrameReceiver, RingFrameSender};
-use crate::transport::STREAMS;
-
-/// How long what was sent may take to arrive when a connection is dropped.
-const LINGER: Duration = Duration::from_secs(1);
-
-/// The session below a connection. Over when the connection and all halves of its streams have been dropped.
-pub(crate) struct Session(pub(crate) Peer);
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        let peer = self.0.clone();
-        if peer.ended().is_some() {
-            return;
-        }
-        // Closing waits for the peer, and whoever drops a connection must not.
-        let closing = std::thread::Builder::new()
-            .name("close a session".into())
-            .spawn(move || peer.close(LINGER));
-        if let Err(error) = closing {
-            tracing::warn!(%error, "no thread to close a session: it ends when the peer's does");
-        }
-    }
-}
+use crate::session::{STREAMS, Session};
 
 /// A connection of a [`crate::RingTransport`]. Survives the loss of its link.
 pub struct RingConnection {

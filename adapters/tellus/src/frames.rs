@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tellus::cluster::transport::{FrameReceiver as Receives, FrameSender as Sends, TransportError};
 use transport::stream::{FrameReceiver, FrameSender, StreamError, StreamReceiver, StreamSender};
 
-use crate::connection::Session;
+use crate::session::Session;
 
 /// The sending half of a stream of a [`crate::RingConnection`]. Keeps the connection alive.
 pub struct RingFrameSender {

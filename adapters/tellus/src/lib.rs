@@ -3,6 +3,7 @@
 mod connection;
 mod frames;
 mod incoming;
+mod session;
 mod store;
 mod transport;
 

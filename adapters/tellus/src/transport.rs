@@ -11,11 +11,9 @@ use tokio::sync::{Mutex, mpsc};
 use transport::stream::StreamOptions;
 use transport::{Node, NodeError, Peer};
 
-use crate::connection::{RingConnection, Session};
+use crate::connection::RingConnection;
 use crate::incoming::{Accepted, Connections, queue, take_in};
-
-/// The name of the streams that carry connections.
-pub(crate) const STREAMS: &str = "tellus";
+use crate::session::{STREAMS, Session};
 
 /// Data streams of each connection: as many as the QUIC transport of `tellus` has.
 pub const DATA_STREAMS: NonZeroUsize = NonZeroUsize::new(100).expect("not zero");
