@@ -1,7 +1,8 @@
 //! Two processes, one cluster: the first finds the second's actor in a process group and calls it, sees it go when that
 //! process is killed, and calls the one that takes its place.
 //!
-//! `cargo run -p ractor-transport --example ractor_pair -- tcp` (or `shm`) plays both.
+//! `cargo run -p ractor-transport --example ractor_pair -- tcp://127.0.0.1:0` plays both; `shm://@pair` is memory that they share, and with
+//! `--features verbs` there is `rdma://ADDRESS-OF-THE-DEVICE:0`, too.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -46,16 +47,19 @@ impl Actor for Greeter {
     }
 }
 
-fn node(name: &str) -> NodeBuilder {
+fn node(name: &str) -> Outcome<NodeBuilder> {
     let timing = Timing {
         resume_window: Duration::from_secs(1),
         ..Timing::default()
     };
-    Node::builder(name)
+    let builder = Node::builder(name)
         .secret(b"shared by all nodes of the cluster")
         .timing(timing)
         .transport(Tcp::new())
-        .transport(Shm::new())
+        .transport(Shm::new());
+    #[cfg(feature = "verbs")]
+    let builder = builder.transport(transport_rdma::Rdma::new(Default::default())?);
+    Ok(builder)
 }
 
 async fn node_server(name: &str) -> Outcome<ActorRef<NodeServerMessage>> {
@@ -70,15 +74,15 @@ async fn main() -> Outcome<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["greet", address] => greet(address).await,
-        ["shm"] => call(&format!("shm:///tmp/two-processes-{}", std::process::id())).await,
-        _ => call("tcp://127.0.0.1:0").await,
+        [address] => call(address).await,
+        _ => Err("where? tcp://127.0.0.1:0, for one".into()),
     }
 }
 
 /// The process that is called.
 async fn greet(address: &str) -> Outcome<()> {
     Actor::spawn(None, Greeter, ()).await?;
-    let node = node("greeter").listen(address).start_on_tokio()?;
+    let node = node("greeter")?.listen(address).start_on_tokio()?;
     ractor_transport::accept(node_server("greeter").await?, &node)?;
     println!("{}", node.addresses()[0]);
     std::future::pending().await
@@ -97,7 +101,7 @@ fn start_greeter(address: &str) -> Outcome<(Child, String)> {
 /// The process that calls.
 async fn call(address: &str) -> Outcome<()> {
     let (mut child, address) = start_greeter(address)?;
-    let node = Arc::new(node("caller").start_on_tokio()?);
+    let node = Arc::new(node("caller")?.start_on_tokio()?);
     let _kept = KeptConnection::start(node_server("caller").await?, node, vec![address.clone()]);
     let greeters = || ractor::pg::get_members(&"greeters".to_owned());
     for last in [false, true] {

@@ -1,6 +1,7 @@
 //! Two processes: a server that is killed, and a client that notices.
 //!
-//! `cargo run -p tarpc-transport --example tarpc_pair -- tcp` (or `shm`) plays both.
+//! `cargo run -p tarpc-transport --example tarpc_pair -- tcp://127.0.0.1:0` plays both; `shm://@pair` is memory that they share, and with
+//! `--features verbs` there is `rdma://ADDRESS-OF-THE-DEVICE:0`, too.
 
 #[allow(dead_code, unreachable_pub, reason = "shared with the tests")]
 mod counter;
@@ -16,16 +17,19 @@ use transport_tcp::Tcp;
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
-fn node(name: &str) -> NodeBuilder {
+fn node(name: &str) -> Outcome<NodeBuilder> {
     let timing = Timing {
         resume_window: Duration::from_secs(1),
         ..Timing::default()
     };
-    Node::builder(name)
+    let builder = Node::builder(name)
         .secret(b"shared by all nodes of the cluster")
         .timing(timing)
         .transport(Tcp::new())
-        .transport(Shm::new())
+        .transport(Shm::new());
+    #[cfg(feature = "verbs")]
+    let builder = builder.transport(transport_rdma::Rdma::new(Default::default())?);
+    Ok(builder)
 }
 
 #[tokio::main]
@@ -33,15 +37,16 @@ async fn main() -> Outcome<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["serve", address] => serve(address).await,
-        ["shm"] => call(&format!("shm://@two-processes-{}", std::process::id())).await,
-        _ => call("tcp://127.0.0.1:0").await,
+        [address] => call(address).await,
+        _ => Err("where? tcp://127.0.0.1:0, for one".into()),
     }
 }
 
 async fn serve(address: &str) -> Outcome<()> {
-    let node = node("server").listen(address).start_on_tokio()?;
+    let node = node("server")?.listen(address).start_on_tokio()?;
+    let serving = counter::serve(&node)?;
     println!("{}", node.addresses()[0]);
-    counter::serve(&node).await
+    Ok(serving.await?)
 }
 
 async fn call(address: &str) -> Outcome<()> {
@@ -52,7 +57,7 @@ async fn call(address: &str) -> Outcome<()> {
     let mut listens = String::new();
     BufReader::new(server.stdout.take().ok_or("no output")?).read_line(&mut listens)?;
 
-    let node = node("client").start_on_tokio()?;
+    let node = node("client")?.start_on_tokio()?;
     let peer = node.connect_async(listens.trim()).await?;
     let client = counter::client(&peer).await?;
     for amount in 1..=3 {

@@ -40,23 +40,16 @@ async fn serve_as_the_other_process() {
         .listen(role.argument())
         .start_on_tokio()
         .unwrap();
+    let serving = counter::serve(&node).unwrap();
     role.tell(&node.addresses()[0]);
-    counter::serve(&node).await.unwrap();
+    serving.await.unwrap();
 }
 
 async fn calls_and_a_killed_server(over: Over) {
     let mut other = OtherProcess::start("serve_as_the_other_process", &over.free_address());
     let node = builder(over, "client").start_on_tokio().unwrap();
     let peer = node.connect_async(&other.told()).await.unwrap();
-    // The other process tells where it is before it listens for connections.
-    let asking = Instant::now();
-    let client = loop {
-        match counter::client(&peer).await {
-            Ok(client) => break client,
-            Err(error) => assert!(asking.elapsed() < PATIENCE, "{error}"),
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    };
+    let client = counter::client(&peer).await.unwrap();
     for len in [0, 1, 1_000, 100_000, 300_000] {
         let bytes = vec![7; len];
         assert_eq!(client.echo(within(PATIENCE), bytes.clone()).await.unwrap(), bytes);

@@ -1,6 +1,6 @@
 //! Two processes, one cluster: a member asks another's actor, watches it, and is told when that process is killed.
 //!
-//! `cargo run -p tellus-transport --example tellus_pair` plays both.
+//! `cargo run -p tellus-transport --example tellus_pair -- tcp` plays both; or `shm`, and `rdma` with `--features verbs`.
 
 use std::convert::Infallible;
 use std::io::{BufRead, BufReader};
@@ -15,6 +15,7 @@ use tellus::cluster::{self, EndpointConfig, Key, Manifest, receptionist};
 use tellus::{Actor, ActorContext, ActorRef, ActorSystem, Control, Incoming, ReplyTo, Untimed};
 use tellus_transport::RingTransport;
 use transport::Node;
+use transport_rdma::Shm;
 use transport_tcp::Tcp;
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
@@ -80,14 +81,31 @@ impl Actor for Watcher {
     }
 }
 
-fn start_endpoint(name: &str) -> Outcome<SocketAddr> {
-    let node = Node::builder(name)
-        .secret(b"shared by all nodes of the cluster")
-        .transport(Tcp::new())
-        .listen("tcp://127.0.0.1:0")
-        .start_on_tokio()?;
-    let transport = RingTransport::new(node, "tcp")?;
-    let addr = transport.local_addr()?;
+/// The name in shared memory of the member with this address.
+fn in_shared_memory(addr: SocketAddr) -> String {
+    format!("shm://@tellus-pair-{addr}")
+}
+
+fn start_endpoint(over: &str, name: &str) -> Outcome<SocketAddr> {
+    // In shared memory nobody listens there: it has to be this member's own, and that is all.
+    let own = SocketAddr::from(([127, 0, 0, 1], 10_000 + (std::process::id() % 50_000) as u16));
+    let builder = Node::builder(name).secret(b"shared by all nodes of the cluster");
+    let builder = match over {
+        "tcp" => builder.transport(Tcp::new()).listen("tcp://127.0.0.1:0"),
+        "shm" => builder.transport(Shm::new()).listen(&in_shared_memory(own)),
+        #[cfg(feature = "verbs")]
+        "rdma" => builder
+            .transport(transport_rdma::Rdma::new(Default::default())?)
+            .listen(&format!("rdma://{}:0", std::env::var("SOFT_ROCE_ADDRESS")?)),
+        _ => return Err("over what? tcp, shm, or rdma with --features verbs".into()),
+    };
+    let node = builder.start_on_tokio()?;
+    let transport = match over {
+        "shm" => RingTransport::dialling(node, |addr| vec![in_shared_memory(addr)])?,
+        "tcp" => RingTransport::new(node, "tcp")?,
+        _ => RingTransport::new(node, "rdma")?,
+    };
+    let addr = transport.local_addr().unwrap_or(own);
     let mut config = EndpointConfig::new(addr);
     config.downing_provider = Arc::new(|| Box::new(DownAfterDeadline::new(Duration::from_secs(1))));
     cluster::start_endpoint(config, transport)?;
@@ -96,18 +114,20 @@ fn start_endpoint(name: &str) -> Outcome<SocketAddr> {
 
 #[tokio::main]
 async fn main() -> Outcome<()> {
-    if std::env::args().nth(1).as_deref() == Some("greet") {
-        return greet().await;
+    let mut arguments = std::env::args().skip(1);
+    let over = arguments.next().unwrap_or_default();
+    if arguments.next().as_deref() == Some("greet") {
+        return greet(&over).await;
     }
     let mut greeter = Command::new(std::env::current_exe()?)
-        .arg("greet")
+        .args([&over, "greet"])
         .stdout(Stdio::piped())
         .spawn()?;
     let mut seed = String::new();
     BufReader::new(greeter.stdout.take().ok_or("a pipe")?).read_line(&mut seed)?;
     let seed: SocketAddr = seed.trim().parse()?;
 
-    start_endpoint("caller")?;
+    start_endpoint(&over, "caller")?;
     cluster::join(&[seed]).await?;
     let key = Key::new("greeter");
     let remote: ActorRef<Greet> = loop {
@@ -131,8 +151,8 @@ async fn main() -> Outcome<()> {
 }
 
 /// The process that is asked.
-async fn greet() -> Outcome<()> {
-    let addr = start_endpoint("greeter")?;
+async fn greet(over: &str) -> Outcome<()> {
+    let addr = start_endpoint(over, "greeter")?;
     cluster::form()?;
     let system = ActorSystem::new(Greeter);
     cluster::register(&Key::new("greeter"), system.root())?;

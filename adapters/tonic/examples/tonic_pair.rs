@@ -1,6 +1,7 @@
 //! Two processes: a gRPC server that is killed, and a client whose channel finds the one that takes its place.
 //!
-//! `cargo run -p tonic-transport --example tonic_pair -- tcp` (or `shm`) plays both.
+//! `cargo run -p tonic-transport --example tonic_pair -- tcp://127.0.0.1:0` plays both; `shm://@pair` is memory that they share, and with
+//! `--features verbs` there is `rdma://ADDRESS-OF-THE-DEVICE:0`, too.
 
 #[allow(dead_code, unreachable_pub, reason = "shared with the tests")]
 mod echo;
@@ -19,16 +20,19 @@ use transport_tcp::Tcp;
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
-fn node(name: &str) -> NodeBuilder {
+fn node(name: &str) -> Outcome<NodeBuilder> {
     let timing = Timing {
         resume_window: Duration::from_secs(1),
         ..Timing::default()
     };
-    Node::builder(name)
+    let builder = Node::builder(name)
         .secret(b"shared by all nodes of the cluster")
         .timing(timing)
         .transport(Tcp::new())
-        .transport(Shm::new())
+        .transport(Shm::new());
+    #[cfg(feature = "verbs")]
+    let builder = builder.transport(transport_rdma::Rdma::new(Default::default())?);
+    Ok(builder)
 }
 
 #[tokio::main]
@@ -36,13 +40,13 @@ async fn main() -> Outcome<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["serve", address] => serve(address).await,
-        ["shm"] => call(&format!("shm://@two-processes-{}", std::process::id())).await,
-        _ => call("tcp://127.0.0.1:0").await,
+        [address] => call(address).await,
+        _ => Err("where? tcp://127.0.0.1:0, for one".into()),
     }
 }
 
 async fn serve(address: &str) -> Outcome<()> {
-    let node = node("server").listen(address).start_on_tokio()?;
+    let node = node("server")?.listen(address).start_on_tokio()?;
     let incoming = tonic_transport::incoming(&node)?;
     println!("{}", node.addresses()[0]);
     Server::builder()
@@ -64,7 +68,7 @@ fn start_server(address: &str) -> Outcome<(Child, String)> {
 
 async fn call(address: &str) -> Outcome<()> {
     let (mut child, address) = start_server(address)?;
-    let node = Arc::new(node("client").start_on_tokio()?);
+    let node = Arc::new(node("client")?.start_on_tokio()?);
     let connector = RingConnector::new(node, [address.clone()]);
     let channel = Endpoint::from_static("http://echo").connect_with_connector_lazy(connector);
     let mut client = EchoClient::new(channel);

@@ -1,5 +1,6 @@
 //! A service: what it promises, who keeps it, and how it is served and called on a node.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -8,7 +9,7 @@ use tarpc::client::Config;
 use tarpc::context::Context;
 use tarpc::server::{BaseChannel, Channel};
 use tarpc::tokio_serde::formats::Bincode;
-use transport::{Node, Peer};
+use transport::{Node, NodeError, Peer};
 
 #[tarpc::service]
 pub trait Counter {
@@ -37,20 +38,22 @@ impl Counter for Count {
     }
 }
 
-/// Serves one count to whoever connects, until the node is closed.
-pub async fn serve(node: &Node) -> Result<(), Box<dyn std::error::Error>> {
-    let count = Count::default();
+/// Listens, and gives what serves one count to whoever connects, until the node is closed.
+pub fn serve(node: &Node) -> Result<impl Future<Output = io::Result<()>> + use<>, NodeError> {
     let mut incoming = tarpc_transport::listen(node, Bincode::default)?;
-    while let Some(transport) = incoming.next().await {
-        let requests = BaseChannel::with_defaults(transport?).execute(count.clone().serve());
-        tokio::spawn(requests.for_each(|answer| async {
-            tokio::spawn(answer);
-        }));
-    }
-    Ok(())
+    Ok(async move {
+        let count = Count::default();
+        while let Some(transport) = incoming.next().await {
+            let requests = BaseChannel::with_defaults(transport?).execute(count.clone().serve());
+            tokio::spawn(requests.for_each(|answer| async {
+                tokio::spawn(answer);
+            }));
+        }
+        Ok(())
+    })
 }
 
-pub async fn client(peer: &Peer) -> std::io::Result<CounterClient> {
+pub async fn client(peer: &Peer) -> io::Result<CounterClient> {
     let transport = tarpc_transport::connect(peer, Bincode::default).await?;
     Ok(CounterClient::new(Config::default(), transport).spawn())
 }
