@@ -13,6 +13,9 @@ const SEQUENCE_BITS: u32 = 48;
 /// Time between the announcement of a round at a fixed rate and its first message: both processes are ready by then.
 pub(crate) const LEAD_NS: u64 = 50_000_000;
 
+/// Most messages that are handed over in one call.
+pub(crate) const MOST_TOGETHER: u32 = 64;
+
 /// How many send to how many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Load {
@@ -22,6 +25,8 @@ pub(crate) struct Load {
     pub(crate) peers: u32,
     /// Long messages are sent as slices, which are copied, where buffers would do.
     pub(crate) copied: bool,
+    /// Messages of a stream that are handed over in one call, where they are sent as fast as it goes.
+    pub(crate) together: u32,
 }
 
 impl Load {
@@ -29,6 +34,7 @@ impl Load {
         senders: 1,
         peers: 1,
         copied: false,
+        together: 1,
     };
 
     pub(crate) fn streams(self) -> u32 {

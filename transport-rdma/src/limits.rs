@@ -15,6 +15,10 @@ pub(crate) const BATCH: usize = (PIECES + 1) * transport::lane::LANES;
 /// At 10 ns for a poll, one system call in 160 us.
 pub(crate) const POLLS_BETWEEN_INSPECTIONS: u32 = 1 << 14;
 
+/// Looks at memory in which a receiver with no other peer lingers when there is nothing: a third of what a whole poll of the
+/// node takes for each, so that a frame that comes is seen soon.
+pub(crate) const LINGERING_LOOKS: u32 = 32;
+
 /// Bytes from one cell that another process or device writes to the next: two cache lines, because the prefetcher
 /// takes lines in pairs.
 pub(crate) const CELL: usize = 128;

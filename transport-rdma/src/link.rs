@@ -11,7 +11,7 @@ use transport::link::{LinkError, LinkReceiver, LinkSender, Push, ReceiveLanes, S
 use transport::ring::{Arrival, Piece, Position, ReceiveRing, SendRing};
 
 use crate::fabric::{Inbound, Lent, Outbound, Request};
-use crate::limits::{BATCH, LARGE_SPAN, PIECES, SPAN};
+use crate::limits::{BATCH, LARGE_SPAN, LINGERING_LOOKS, PIECES, SPAN};
 
 /// The half of a link that pushes.
 pub(crate) struct Sender<F> {
@@ -216,6 +216,11 @@ impl<F: Inbound> LinkReceiver for Receiver<F> {
             changed |= ring.stirs();
         }
         Ok(changed || !lanes.rings.iter().all(ReceiveRing::is_empty))
+    }
+
+    fn linger(&self, lanes: &ReceiveLanes) -> bool {
+        let [control, ordinary, _] = &lanes.rings;
+        ReceiveRing::linger(ordinary, control, LINGERING_LOOKS)
     }
 
     fn arm(&mut self, lanes: &ReceiveLanes) -> Result<bool, LinkError> {

@@ -1,6 +1,7 @@
 //! Addresses: where a message can be sent, how it is sent, and every way in which that can fail.
 
 mod batch;
+mod content;
 mod error;
 mod lending;
 mod route;
@@ -16,9 +17,10 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
+use content::Content;
+
 use crate::codec::Reader;
 use crate::dead_letter::Reason;
-use crate::large::Stream;
 use crate::mailbox::{LocalDelivery, Lost, MailboxShared, Overflow};
 use crate::node::NodeInner;
 use crate::questions::THIS_NODE;
@@ -101,24 +103,14 @@ impl Address {
 
     #[inline]
     pub(crate) fn try_send_tagged(&self, payload: &[u8], tags: impl Tagged) -> Result<(), SendError> {
-        match &self.target {
-            Target::Remote(route) if route.is_streamed(payload.len()) => {
-                Stream::new(route, payload, tags.tags()).send_at_once()
-            }
-            Target::Remote(route) => match route.claim(payload.len(), tags)? {
-                Some(mut slot) => {
-                    slot.payload().copy_from_slice(payload);
-                    slot.commit();
-                    route.peer.flush();
-                    Ok(())
-                }
-                None => {
-                    route.drop_newest(payload.len(), tags.tags().correlation);
-                    Ok(())
-                }
-            },
-            Target::Local(mailbox, node) => send_locally(mailbox, node, payload, tags.tags()),
+        if let Target::Remote(route) = &self.target
+            && tags.tags().is_empty()
+            && route.commit_at_once(&[payload]) == 1
+        {
+            route.peer.flush();
+            return Ok(());
         }
+        self.try_send_content(Content::Bytes(payload), tags)
     }
 
     /// Sends the `len` bytes that `write` writes in place, or says at once why not. What `write` refuses is not sent.
@@ -179,7 +171,7 @@ impl Address {
         tags: impl Tagged,
         timeout: Option<Duration>,
     ) -> Result<(), SendError> {
-        if let Some(mut stream) = self.stream(payload, &tags) {
+        if let Some(mut stream) = self.stream(Content::Bytes(payload), &tags) {
             return self.waiting(timeout, |waker| stream.poll(waker));
         }
         self.waiting_for_room(timeout, || self.try_send_tagged(payload, tags))
@@ -214,16 +206,6 @@ impl Address {
         matches!(&self.target, Target::Remote(route) if route.is_streamed(len))
     }
 
-    /// The stream in which a message has to be sent; `None` when it fits one frame.
-    fn stream<'m>(&'m self, payload: &'m [u8], tags: &'m impl Tagged) -> Option<Stream<'m>> {
-        match &self.target {
-            Target::Remote(route) if route.is_streamed(payload.len()) => {
-                Some(Stream::new(route, payload, tags.tags()))
-            }
-            Target::Remote(_) | Target::Local(..) => None,
-        }
-    }
-
     /// As [`Address::send`], as a future that any executor can run. Cancelled before it is done, it has sent nothing:
     /// of a long message that was half-way the peer forgets what it has. While such a message is half-way, others in
     /// several chunks to the same mailbox wait for it, so poll the future to its end or drop it.
@@ -235,7 +217,7 @@ impl Address {
     }
 
     pub(crate) async fn send_tagged(&self, payload: &[u8], tags: impl Tagged) -> Result<(), SendError> {
-        if let Some(mut stream) = self.stream(payload, &tags) {
+        if let Some(mut stream) = self.stream(Content::Bytes(payload), &tags) {
             return poll_fn(|context| stream.poll(context.waker())).await;
         }
         poll_fn(|context| self.attempt_with(context.waker(), || self.try_send_tagged(payload, tags))).await

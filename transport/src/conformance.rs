@@ -33,6 +33,8 @@ macro_rules! conformance_tests {
     ($harness:expr $(, #[$attribute:meta])*) => {
         $crate::conformance_tests!(@each [$(#[$attribute])*] $harness;
             messages_of_every_size_arrive_in_order
+            messages_sent_all_at_once_arrive_in_order
+            what_is_sent_all_at_once_keeps_to_the_policy_of_a_full_mailbox
             both_directions_at_once_with_small_rings
             several_threads_each_keep_their_order
             correlation_ids_travel_with_their_messages

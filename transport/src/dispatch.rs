@@ -10,7 +10,7 @@ use crate::clock::Stamp;
 use crate::control::Control;
 use crate::dead_letter::Reason;
 use crate::drive::Turn;
-use crate::frame::Kind;
+use crate::frame::{FrameError, Kind};
 use crate::lane::{FrameEnd, Lane};
 use crate::mailbox::{Direct, Lost, Message, Payload, Port};
 use crate::peer::{Handles, PeerInner, Receive};
@@ -29,64 +29,10 @@ pub(crate) fn hand_out(
     direct: &mut Option<Direct<'_>>,
     limit: usize,
 ) -> Result<Turn, String> {
-    let mut any = Turn::Nothing;
-    let mut at = None;
     receive.left_over = false;
-    for lane in [Lane::Control, Lane::Ordinary] {
-        for handed in 0.. {
-            if handed == limit {
-                receive.left_over = true;
-                break;
-            }
-            let Some(frame) = receive.lanes.rings[lane.index()]
-                .peek()
-                .map_err(|error| error.to_string())?
-            else {
-                break;
-            };
-            let size = frame.header.size();
-            match frame.header.kind {
-                Kind::Padding => any = Turn::Moved,
-                Kind::Message if lane == Lane::Ordinary => {
-                    any = Turn::Moved;
-                    let (extension, payload) = frame.parts();
-                    let correlation = correlation_in(frame.header.flags, extension);
-                    let handle = frame.header.mailbox;
-                    if handle == ANSWERS {
-                        let number = correlation.ok_or("answer without a correlation id")?;
-                        peer.node.take_answer(Some(peer), number, payload);
-                    } else {
-                        let trace = trace_in(frame.header.flags, extension);
-                        let len = payload.len();
-                        let port = admit(&receive.handles, handle, len)?;
-                        let arrived = Arrived {
-                            tags: Tags {
-                                correlation,
-                                trace: trace.as_ref(),
-                            },
-                            at: *at.get_or_insert_with(Stamp::now),
-                            end: FrameEnd::new(lane, frame.position + size as u64),
-                        };
-                        if !hand_over(peer, port, arrived, Payload::Lent(payload), direct) {
-                            receive.lanes.rings[lane.index()].consume(size);
-                            arrived.nowhere(len, peer, port);
-                            continue;
-                        }
-                    }
-                }
-                Kind::Control if lane == Lane::Control => {
-                    let control = Control::decode(frame.body).map_err(|error| error.to_string())?;
-                    any = match (any, &control) {
-                        (Turn::Nothing, Control::Heartbeat) => Turn::Upkeep,
-                        (any, Control::Heartbeat) => any,
-                        _ => Turn::Moved,
-                    };
-                    obey(peer, receive, control)?;
-                }
-                kind => return Err(format!("frame of kind {kind:?} on the {lane:?} lane")),
-            }
-            receive.lanes.rings[lane.index()].consume(size);
-        }
+    let mut any = hand_out_control(peer, receive, limit)?;
+    if hand_out_ordinary(peer, receive, direct, limit)? {
+        any = Turn::Moved;
     }
     let most = if limit == usize::MAX { limit } else { MAX_CHUNK };
     let mut handed = 0;
@@ -104,6 +50,101 @@ pub(crate) fn hand_out(
     }
     receive.left_over |= handed >= most;
     Ok(if handed > 0 { Turn::Moved } else { any })
+}
+
+/// Hands out at most `limit` frames of the control lane. What there was.
+fn hand_out_control(peer: &Arc<PeerInner>, receive: &mut Receive, limit: usize) -> Result<Turn, String> {
+    let mut any = Turn::Nothing;
+    for handed in 0.. {
+        if handed == limit {
+            receive.left_over = true;
+            break;
+        }
+        let Some(frame) = receive.lanes.ring(Lane::Control).peek().map_err(said)? else {
+            break;
+        };
+        let size = frame.header.size();
+        match frame.header.kind {
+            Kind::Padding => any = Turn::Moved,
+            Kind::Control => {
+                let control = Control::decode(frame.body).map_err(|error| error.to_string())?;
+                any = match (any, &control) {
+                    (Turn::Nothing, Control::Heartbeat) => Turn::Upkeep,
+                    (any, Control::Heartbeat) => any,
+                    _ => Turn::Moved,
+                };
+                obey(peer, receive, control)?;
+            }
+            kind => return Err(misplaced(kind, Lane::Control)),
+        }
+        receive.lanes.ring(Lane::Control).consume(size);
+    }
+    Ok(any)
+}
+
+/// Hands out at most `limit` frames of the ordinary lane. Whether there was any.
+fn hand_out_ordinary(
+    peer: &Arc<PeerInner>,
+    receive: &mut Receive,
+    direct: &mut Option<Direct<'_>>,
+    limit: usize,
+) -> Result<bool, String> {
+    let Receive {
+        lanes,
+        handles,
+        left_over,
+        ..
+    } = receive;
+    let ring = lanes.ring(Lane::Ordinary);
+    let (mut handed, mut at) = (0, None);
+    while handed < limit {
+        let Some(frame) = ring.peek().map_err(said)? else {
+            break;
+        };
+        handed += 1;
+        let size = frame.header.size();
+        match frame.header.kind {
+            Kind::Padding => {}
+            Kind::Message => {
+                let (extension, payload) = frame.parts();
+                let correlation = correlation_in(frame.header.flags, extension);
+                let handle = frame.header.mailbox;
+                if handle == ANSWERS {
+                    let number = correlation.ok_or("answer without a correlation id")?;
+                    peer.node.take_answer(Some(peer), number, payload);
+                } else {
+                    let trace = trace_in(frame.header.flags, extension);
+                    let len = payload.len();
+                    let port = admit(handles, handle, len)?;
+                    let tags = Tags {
+                        correlation,
+                        trace: trace.as_ref(),
+                    };
+                    let end = FrameEnd::new(Lane::Ordinary, frame.position + size as u64);
+                    let arrived = Arrived { tags, end };
+                    if !hand_over(peer, port, arrived, Payload::Lent(payload), direct, &mut at) {
+                        ring.consume(size);
+                        arrived.nowhere(len, peer, port);
+                        continue;
+                    }
+                }
+            }
+            kind => return Err(misplaced(kind, Lane::Ordinary)),
+        }
+        ring.consume(size);
+    }
+    *left_over |= handed == limit;
+    Ok(handed > 0)
+}
+
+#[cold]
+fn said(error: FrameError) -> String {
+    error.to_string()
+}
+
+#[cold]
+fn misplaced(kind: Kind, lane: Lane) -> String {
+    format!("frame of kind {kind:?} on the {lane:?} lane")
 }
 
 /// Hands out the next frame of the large lane; `None` when there is none, or when it has to wait for the ordinary lane.
@@ -163,19 +204,16 @@ fn hand_out_chunk(
             *tell_large |= chunk.tell;
             if let Some(payload) = payload {
                 let len = payload.bytes().len();
-                let arrived = Arrived {
-                    tags: chunk.tags(),
-                    at: Stamp::now(),
-                    end,
-                };
-                if !hand_over(peer, port, arrived, payload, direct) {
+                let tags = chunk.tags();
+                let arrived = Arrived { tags, end };
+                if !hand_over(peer, port, arrived, payload, direct, &mut None) {
                     lanes.ring(Lane::Large).consume(size);
                     arrived.nowhere(len, peer, port);
                     return Ok(Some(size));
                 }
             }
         }
-        kind => return Err(format!("frame of kind {kind:?} on the large lane")),
+        kind => return Err(misplaced(kind, Lane::Large)),
     }
     lanes.ring(Lane::Large).consume(size);
     Ok(Some(size))
@@ -225,7 +263,6 @@ fn beyond_credit(port: &Port) -> String {
 #[derive(Clone, Copy)]
 struct Arrived<'t> {
     tags: Tags<'t>,
-    at: Stamp,
     /// Where its last frame ends.
     end: FrameEnd,
 }
@@ -244,7 +281,7 @@ impl Arrived<'_> {
             from: port.sender(),
             correlation: self.tags.correlation,
             len,
-            age: Some(self.at.age()),
+            age: Some(Duration::ZERO),
         };
         if !carries_stream && !is_broken(Breakage::ForgetsLettersAtTheReceiver) {
             port.mailbox.report(lost);
@@ -260,7 +297,8 @@ impl Arrived<'_> {
     }
 }
 
-/// Hands a message to its mailbox. False when the mailbox does not take it.
+/// Hands a message to its mailbox, with the time at which it came, which is looked up where it is not known: not for one that
+/// is lent, and never waits. False when the mailbox does not take it.
 #[inline(always)]
 fn hand_over(
     peer: &Arc<PeerInner>,
@@ -268,8 +306,9 @@ fn hand_over(
     arrived: Arrived<'_>,
     payload: Payload<'_>,
     direct: &mut Option<Direct<'_>>,
+    at: &mut Option<Stamp>,
 ) -> bool {
-    let Arrived { tags, at, end } = arrived;
+    let Arrived { tags, end } = arrived;
     if let Some(direct) = direct
         && Arc::ptr_eq(direct.mailbox, &port.mailbox)
         && direct.panic.is_none()
@@ -279,12 +318,13 @@ fn hand_over(
             payload: payload.bytes(),
             correlation: tags.correlation,
             trace: tags.trace,
-            at,
+            at: None,
             port: Some(port),
             node: &peer.node,
         });
         return true;
     }
+    let at = *at.get_or_insert_with(Stamp::now);
     port.mailbox.deliver(port, tags, payload, at, end).is_ok()
 }
 

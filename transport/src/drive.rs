@@ -17,7 +17,7 @@ use crate::node::NodeInner;
 use crate::on_tokio::Telling;
 use crate::peer::PeerInner;
 use crate::session::Time;
-use crate::wait::{lock, try_lock};
+use crate::wait::{Wait, lock, try_lock};
 
 const WAKER: Token = Token(0);
 const LISTENER: Token = Token(1);
@@ -182,12 +182,14 @@ impl Driver {
             self.ask_for_readiness(Some(Duration::ZERO));
         }
         let few = self.peers.len() <= FEW_PEERS;
+        // Of one peer alone: among several, each would wait for the others.
+        let linger = self.awake.len() == 1 && node.wait != Wait::Park;
         let mut any = false;
         let mut at = 0;
         while let Some(&place) = self.awake.get(at) {
             let driven = &mut self.peers[place];
             driven.armed = false;
-            let turn = driven.peer.turn(direct);
+            let turn = driven.peer.turn(direct, linger);
             any |= turn == Turn::Moved;
             if turn != Turn::Nothing {
                 driven.quiet_turns = 0;
@@ -240,7 +242,7 @@ impl Driver {
             for driven in &mut self.peers {
                 if driven.awake {
                     driven.armed = false;
-                    driven.peer.turn(direct);
+                    driven.peer.turn(direct, false);
                 }
                 if let Some(deadline) = driven.peer.tick(now) {
                     self.next_tick = self.next_tick.min(deadline.max(now + together));

@@ -282,6 +282,13 @@ pub trait LinkReceiver: Send {
     /// [`LinkError`]: the link is dead. What was already in the rings is still good.
     fn poll(&mut self, lanes: &mut ReceiveLanes) -> Result<bool, LinkError>;
 
+    /// Looks at memory again and again for some 100 ns: whether a poll would find something. Where polling makes system calls,
+    /// not at all.
+    fn linger(&self, lanes: &ReceiveLanes) -> bool {
+        let _ = lanes;
+        false
+    }
+
     /// Prepares to sleep until something comes that the last poll has not taken in. False when it has come in the
     /// meantime: poll again instead.
     ///

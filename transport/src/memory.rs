@@ -160,6 +160,19 @@ impl RingMemory {
         }
     }
 
+    /// Has the processor fetch the cache line at `offset`, where it can be told to.
+    #[inline]
+    pub(crate) fn prefetch(&self, offset: usize) {
+        #[cfg(all(target_arch = "x86_64", not(loom)))]
+        // SAFETY: a hint, which reads nothing and faults at no address.
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T0>(self.base.as_ptr().wrapping_add(offset).cast());
+        }
+        #[cfg(not(all(target_arch = "x86_64", not(loom))))]
+        let _ = offset;
+    }
+
     /// Bytes that nobody writes just now.
     ///
     /// # Safety

@@ -13,6 +13,7 @@ mod lent;
 mod receive;
 mod send;
 mod shared;
+mod write;
 
 pub use claim::{Claim, ClaimError};
 pub use lent::Gathered;

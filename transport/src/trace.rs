@@ -200,6 +200,12 @@ impl Tags<'_> {
     /// The most that tags take in an extension.
     pub(crate) const LONGEST: usize = 8 + ENCODED;
 
+    /// Whether there are none.
+    #[inline]
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Bytes that they take in an extension.
     #[inline]
     pub(crate) const fn len(&self) -> usize {

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::{Traffic, message_size, ring_size};
 use crate::carrier::{SmallFrames, Transport};
-use crate::load::Load;
+use crate::load::{Load, MOST_TOGETHER};
 
 /// Options of the bench of latency.
 #[derive(Debug, Args)]
@@ -44,6 +44,9 @@ pub(crate) struct Throughput {
     /// Sends messages over 16 KiB as slices, which are copied into the ring, and not in buffers
     #[arg(long)]
     pub(crate) copied: bool,
+    /// Messages handed over in one call; 1 for each in a call of its own
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_TOGETHER)), default_value = "32")]
+    pub(crate) together: u32,
 }
 
 impl Throughput {
@@ -52,6 +55,7 @@ impl Throughput {
             senders: self.senders,
             peers: self.messages.peers,
             copied: self.copied,
+            together: self.together,
         }
     }
 }

@@ -21,6 +21,8 @@ const TURNS: usize = 20;
 /// How often each part is done in all.
 pub(super) const TIMES: usize = TURN * TURNS;
 const RING: usize = 1 << 20;
+/// Messages sent in one call, where they are many.
+const MANY: usize = 32;
 
 /// The way that a message takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -38,8 +40,10 @@ pub(crate) enum Way {
 pub(crate) enum Part {
     /// Sending one message at a time
     Send,
-    /// Sending in batches
+    /// Sending in batches, one message at a time
     Batch,
+    /// Sending in batches, many messages at a time
+    Many,
     /// Receiving
     Receive,
     /// Looking for messages when there is none
@@ -61,6 +65,7 @@ impl Part {
         match self {
             Part::Send => "send",
             Part::Batch => "batch",
+            Part::Many => "many",
             Part::Receive => "receive",
             Part::Look => "look",
         }
@@ -71,6 +76,7 @@ impl Part {
         match self {
             Part::Send => "counted_send",
             Part::Batch => "counted_batch",
+            Part::Many => "counted_many",
             Part::Receive => "counted_receive",
             Part::Look => "counted_look",
         }
@@ -80,6 +86,7 @@ impl Part {
         match self {
             Part::Send => Metric::InstructionsPerSend,
             Part::Batch => Metric::InstructionsPerSendInBatch,
+            Part::Many => Metric::InstructionsPerSendOfMany,
             Part::Receive => Metric::InstructionsPerReceive,
             Part::Look => Metric::InstructionsPerLook,
         }
@@ -90,6 +97,7 @@ impl Part {
 trait Ends {
     fn counted_send(&mut self, count: usize);
     fn counted_batch(&mut self, count: usize);
+    fn counted_many(&mut self, count: usize);
     /// Returns how many there were.
     fn counted_receive(&mut self, count: usize) -> usize;
     fn counted_look(&mut self, times: usize);
@@ -107,6 +115,7 @@ pub(crate) fn run(way: Way, part: Part) -> Result<(), Error> {
     for _ in 0..TURNS {
         match part {
             Part::Batch => ends.counted_batch(TURN),
+            Part::Many => ends.counted_many(TURN),
             Part::Send | Part::Receive | Part::Look => ends.counted_send(TURN),
         }
         let taken = ends.counted_receive(TURN);
@@ -157,6 +166,20 @@ impl Ends for Rings {
     #[inline(never)]
     fn counted_batch(&mut self, count: usize) {
         self.counted_send(count);
+    }
+
+    #[inline(never)]
+    fn counted_many(&mut self, count: usize) {
+        let mut left = count;
+        while left > 0 {
+            let many = [&self.message[..]; MANY];
+            let many = &many[..left.min(MANY)];
+            left -= self
+                .send
+                .write(Kind::Message, 0, many)
+                .unwrap_or(0)
+                .clamp(1, left);
+        }
     }
 
     #[inline(never)]
@@ -272,6 +295,17 @@ impl Ends for Nodes {
         let mut batch = self.address.batch();
         for _ in 0..count {
             let _ = batch.try_send(&self.message);
+        }
+    }
+
+    #[inline(never)]
+    fn counted_many(&mut self, count: usize) {
+        let mut batch = self.address.batch();
+        let many = [&self.message[..]; MANY];
+        let mut left = count;
+        while left > 0 {
+            let sent = batch.try_send_all(&many[..left.min(MANY)]);
+            left -= sent.unwrap_or(0).clamp(1, left);
         }
     }
 

@@ -65,6 +65,8 @@ pub(crate) enum Metric {
     InstructionsPerSend,
     #[serde(rename = "instructions_per_send_in_batch")]
     InstructionsPerSendInBatch,
+    #[serde(rename = "instructions_per_send_of_many")]
+    InstructionsPerSendOfMany,
     #[serde(rename = "instructions_per_receive")]
     InstructionsPerReceive,
     #[serde(rename = "instructions_per_look")]
@@ -104,6 +106,7 @@ impl Metric {
             | Metric::DispatchNs => "ns",
             Metric::InstructionsPerSend
             | Metric::InstructionsPerSendInBatch
+            | Metric::InstructionsPerSendOfMany
             | Metric::InstructionsPerReceive
             | Metric::InstructionsPerLook => "instructions",
         }

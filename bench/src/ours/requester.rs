@@ -3,14 +3,14 @@
 
 use std::time::Duration;
 
-use transport::{Address, Buffer, Node, SendError, Unsent};
+use transport::{Address, Buffer, Node, SendBatch, SendError, Unsent};
 
 use super::Setup;
 use super::inbox::{Inbox, Order, SLEEP_AT_MOST, number, send};
 use super::responder::{END, FAR_MAILBOX, NEAR_MAILBOX};
 use crate::clock;
 use crate::error::{Error, failed};
-use crate::load::{self, Load};
+use crate::load::{self, Load, MOST_TOGETHER};
 use crate::measure::Laps;
 use crate::two_process::{Near, Plan, Work};
 use crate::wait::{Gone, Idle, Next, STALLED_AFTER, Wait};
@@ -193,48 +193,74 @@ impl<'a> Sender<'a> {
     }
 
     fn run(&self, plan: &Plan) -> Result<(), Error> {
-        let mut message = vec![0x5a; plan.size];
         match plan.pace {
             None if plan.size > LONGEST_COPIED && !self.load.copied => self.in_buffers(plan),
-            None => self.as_fast_as_it_goes(plan, &mut message),
-            Some(_) => self.at_a_rate(plan, &mut message),
+            None => self.as_fast_as_it_goes(plan),
+            Some(_) => self.at_a_rate(plan, &mut vec![0x5a; plan.size]),
         }
     }
 
-    fn as_fast_as_it_goes(&self, plan: &Plan, message: &mut [u8]) -> Result<(), Error> {
+    /// As fast as it goes, so many messages of a stream in one call.
+    fn as_fast_as_it_goes(&self, plan: &Plan) -> Result<(), Error> {
+        let together = self.load.together.clamp(1, MOST_TOGETHER) as usize;
+        let mut messages = vec![vec![0x5a; plan.size]; together];
         let mut batches: Vec<_> = self
             .streams
             .iter()
             .map(|(stream, peer)| {
-                (
-                    *stream,
-                    *peer,
-                    peer.far.batch(),
-                    self.load.share(*stream, plan.count),
-                )
+                let share = self.load.share(*stream, plan.count);
+                (*stream, *peer, peer.far.batch(), 0..share)
             })
             .collect();
-        for sequence in 0..plan.count {
+        loop {
             let mut sent = false;
-            for (stream, peer, batch, share) in &mut batches {
-                if sequence >= *share {
-                    continue;
+            for (stream, peer, batch, left) in &mut batches {
+                let mut count = 0;
+                for (message, sequence) in messages.iter_mut().zip(left) {
+                    load::mark(message, load::number(*stream, sequence));
+                    count += 1;
                 }
-                sent = true;
-                load::mark(message, load::number(*stream, sequence));
-                match batch.try_send(message) {
-                    Ok(()) => {}
-                    Err(full) if full.is_full() => self.send_when_possible(peer, message)?,
-                    Err(SendError::TooLongAtOnce { .. }) => {
-                        batch.flush();
-                        send(&peer.far, message).map_err(failed("sending a message"))?;
-                    }
-                    Err(error) => return Err(failed("sending a message")(error)),
+                if count > 0 {
+                    sent = true;
+                    self.send_in_batch(peer, batch, &messages[..count])?;
                 }
             }
             if !sent {
-                break;
+                return Ok(());
             }
+        }
+    }
+
+    fn send_in_batch(
+        &self,
+        peer: &NearPeer,
+        batch: &mut SendBatch<'_>,
+        messages: &[Vec<u8>],
+    ) -> Result<(), Error> {
+        let mut slices: [&[u8]; MOST_TOGETHER as usize] = [&[]; MOST_TOGETHER as usize];
+        for (slice, message) in slices.iter_mut().zip(messages) {
+            *slice = message;
+        }
+        let mut left = &slices[..messages.len()];
+        while let Some(first) = left.first() {
+            let sent = match left.len() {
+                1 => batch.try_send(first).map(|()| 1),
+                _ => batch.try_send_all(left),
+            };
+            let sent = match sent {
+                Ok(sent) => sent,
+                Err(full) if full.is_full() => {
+                    self.send_when_possible(peer, first)?;
+                    1
+                }
+                Err(SendError::TooLongAtOnce { .. }) => {
+                    batch.flush();
+                    send(&peer.far, first).map_err(failed("sending a message"))?;
+                    1
+                }
+                Err(error) => return Err(failed("sending a message")(error)),
+            };
+            left = &left[sent..];
         }
         Ok(())
     }

@@ -3,9 +3,9 @@
 use std::future::poll_fn;
 use std::time::Duration;
 
-use super::{Address, SendError, Target, Unsent, send_locally};
+use super::content::Content;
+use super::{Address, SendError, Unsent};
 use crate::buffer::Buffer;
-use crate::large::Stream;
 use crate::trace::Tagged;
 
 impl Address {
@@ -24,30 +24,11 @@ impl Address {
     /// # Errors
     /// As [`Address::try_send_buffer`].
     pub fn try_send_buffer_with(&self, buffer: Buffer, correlation: Option<u64>) -> Result<(), Unsent> {
-        self.try_lend(&buffer, correlation).map_err(|why| Unsent {
-            why,
-            buffer: buffer.unless_lent(),
-        })
-    }
-
-    fn try_lend(&self, buffer: &Buffer, tags: impl Tagged) -> Result<(), SendError> {
-        match &self.target {
-            Target::Remote(route) if route.is_streamed(buffer.len()) => {
-                Stream::lending(route, buffer, tags.tags()).send_at_once()
-            }
-            Target::Remote(route) => match route.claim(buffer.len(), tags)? {
-                Some(slot) => {
-                    slot.commit_buffer(buffer);
-                    route.peer.flush();
-                    Ok(())
-                }
-                None => {
-                    route.drop_newest(buffer.len(), tags.tags().correlation);
-                    Ok(())
-                }
-            },
-            Target::Local(mailbox, node) => send_locally(mailbox, node, buffer, tags.tags()),
-        }
+        self.try_send_content(Content::Buffer(&buffer), correlation)
+            .map_err(|why| Unsent {
+                why,
+                buffer: buffer.unless_lent(),
+            })
     }
 
     /// As [`Address::send`], of a buffer: see [`Address::try_send_buffer`].
@@ -77,10 +58,10 @@ impl Address {
         tags: impl Tagged,
         timeout: Option<Duration>,
     ) -> Result<(), SendError> {
-        if let Some(mut stream) = self.lending(buffer, &tags) {
+        if let Some(mut stream) = self.stream(Content::Buffer(buffer), &tags) {
             return self.waiting(timeout, |waker| stream.poll(waker));
         }
-        self.waiting_for_room(timeout, || self.try_lend(buffer, tags))
+        self.waiting_for_room(timeout, || self.try_send_content(Content::Buffer(buffer), tags))
     }
 
     /// As [`Address::send_async`], of a buffer: see [`Address::try_send_buffer`].
@@ -88,18 +69,10 @@ impl Address {
     /// # Errors
     /// As [`Address::send_buffer`].
     pub async fn send_buffer_async(&self, buffer: Buffer) -> Result<(), SendError> {
-        if let Some(mut stream) = self.lending(&buffer, &None::<u64>) {
+        if let Some(mut stream) = self.stream(Content::Buffer(&buffer), &None::<u64>) {
             return poll_fn(|context| stream.poll(context.waker())).await;
         }
-        poll_fn(|context| self.attempt_with(context.waker(), || self.try_lend(&buffer, None::<u64>))).await
-    }
-
-    fn lending<'m>(&'m self, buffer: &'m Buffer, tags: &'m impl Tagged) -> Option<Stream<'m>> {
-        match &self.target {
-            Target::Remote(route) if route.is_streamed(buffer.len()) => {
-                Some(Stream::lending(route, buffer, tags.tags()))
-            }
-            Target::Remote(_) | Target::Local(..) => None,
-        }
+        let attempt = || self.try_send_content(Content::Buffer(&buffer), None::<u64>);
+        poll_fn(|context| self.attempt_with(context.waker(), attempt)).await
     }
 }

@@ -10,6 +10,7 @@ use super::slot::{Place, Slot};
 use crate::breakage::{Breakage, is_broken};
 use crate::chunk::Chunk;
 use crate::dead_letter::{DeadLetter, Reason};
+use crate::frame::Kind;
 use crate::handshake::CAPABILITY_TRACES;
 use crate::lane::Lane;
 use crate::large::{LONGEST_ORDINARY, longest_chunk};
@@ -47,6 +48,8 @@ pub(crate) struct Route {
     forget_when_dropped: AtomicBool,
     /// The longest message that goes on the ordinary lane.
     pub(crate) longest_ordinary: usize,
+    /// The longest that goes there and that the mailbox takes.
+    longest_at_once: usize,
     /// The large lane holds messages to this mailbox up to here, so what is sent now has to go behind them; 0 when
     /// they are known to be consumed.
     behind: AtomicU64,
@@ -76,8 +79,10 @@ impl Route {
     pub(crate) fn new(peer: Arc<PeerInner>, label: Label, terms: Terms) -> Route {
         let ordinary = peer.send.ring(Lane::Ordinary).max_body();
         peer.large.allow(terms.max_message);
+        let longest_ordinary = LONGEST_ORDINARY.min(ordinary - Tags::LONGEST);
         Route {
-            longest_ordinary: LONGEST_ORDINARY.min(ordinary - Tags::LONGEST),
+            longest_ordinary,
+            longest_at_once: longest_ordinary.min(terms.max_message as usize),
             peer,
             label: Arc::new(label),
             handle: terms.handle,
@@ -126,32 +131,44 @@ impl Route {
         self.forget_when_dropped.store(true, Ordering::Relaxed);
     }
 
+    /// Takes credit for as many messages as there is, `wanted` at most. For how many.
     #[inline]
-    fn take_credit(&self) -> bool {
+    fn take_credit(&self, wanted: u64) -> u64 {
         let mut sent = self.sent.load(Ordering::Relaxed);
         loop {
-            if sent >= self.limit.load(Ordering::Acquire) && !is_broken(Breakage::SendsBeyondCredit) {
-                return false;
+            let limit = self.limit.load(Ordering::Acquire);
+            let taken = match is_broken(Breakage::SendsBeyondCredit) {
+                true => wanted,
+                false => limit.saturating_sub(sent).min(wanted),
+            };
+            if taken == 0 {
+                return 0;
             }
             match self
                 .sent
-                .compare_exchange_weak(sent, sent + 1, Ordering::Relaxed, Ordering::Relaxed)
+                .compare_exchange_weak(sent, sent + taken, Ordering::Relaxed, Ordering::Relaxed)
             {
-                Ok(_) => return true,
+                Ok(_) => return taken,
                 Err(now) => sent = now,
             }
         }
     }
 
+    /// Gives credit for one message back.
     pub(crate) fn give_credit_back(&self) {
-        self.sent.fetch_sub(1, Ordering::Relaxed);
+        self.give_back(1);
+    }
+
+    #[cold]
+    fn give_back(&self, messages: u64) {
+        self.sent.fetch_sub(messages, Ordering::Relaxed);
         self.room.wake_all();
     }
 
     /// Takes credit; false when the mailbox's policy drops the message.
     #[inline]
     pub(crate) fn take_credit_or_drop(&self) -> Result<bool, SendError> {
-        if self.take_credit() {
+        if self.take_credit(1) == 1 {
             return Ok(true);
         }
         self.without_credit()
@@ -189,6 +206,35 @@ impl Route {
     #[inline]
     pub(super) fn is_streamed(&self, len: usize) -> bool {
         len > self.longest_ordinary && len > longest_chunk(self.peer.send.ring(Lane::Large))
+    }
+
+    /// Commits messages without tags: as many of the first of them as there are credit and room for, all with one step of
+    /// credit and one claim. Leaves the pushing to the caller. Returns how many; where it is none, [`Route::claim`] of the
+    /// first says why, or finds it another way.
+    #[inline(always)]
+    pub(super) fn commit_at_once(&self, messages: &[&[u8]]) -> usize {
+        let short = match messages {
+            [one] => usize::from(one.len() <= self.longest_at_once),
+            several => several
+                .iter()
+                .take_while(|message| message.len() <= self.longest_at_once)
+                .count(),
+        };
+        if short == 0 || self.is_closed() || self.behind.load(Ordering::Acquire) != 0 {
+            return 0;
+        }
+        let credit = self.take_credit(short as u64) as usize;
+        if credit == 0 {
+            return 0;
+        }
+        let ring = self.peer.send.ring(Lane::Ordinary);
+        let committed = ring
+            .write(Kind::Message, self.handle, &messages[..credit])
+            .unwrap_or(0);
+        if committed < credit {
+            self.give_back((credit - committed) as u64);
+        }
+        committed
     }
 
     /// Takes credit and a slot. `None` when the mailbox's policy drops the message.

@@ -120,6 +120,45 @@ pub fn a_full_mailbox_drops_the_oldest_when_that_is_its_policy(harness: &dyn Har
     nothing_more(&mut inbox);
 }
 
+pub fn what_is_sent_all_at_once_keeps_to_the_policy_of_a_full_mailbox(harness: &dyn Harness) {
+    let Pair { a, b, to_b } = pair(harness);
+    let messages: [&[u8]; 5] = [b"1", b"2", b"3", b"4", b"5"];
+    for (policy, sent, arrive) in [
+        (Overflow::Wait, 3, &messages[..3]),
+        (Overflow::Fail, 3, &messages[..3]),
+        (Overflow::DropNewest, 5, &messages[..3]),
+        (Overflow::DropOldest, 5, &messages[2..]),
+    ] {
+        let name = format!("{policy:?}");
+        let mut inbox = b.mailbox(&name, options(3, policy)).unwrap();
+        let address = to_b.address(&name).unwrap();
+        assert_eq!(address.batch().try_send_all(&[]), Ok(0));
+        assert_eq!(address.batch().try_send_all(&messages), Ok(sent), "{policy:?}");
+        if sent < messages.len() {
+            let full = address.batch().try_send_all(&messages[sent..]);
+            assert!(matches!(full, Err(SendError::MailboxFull { .. })), "{full:?}");
+        }
+        match policy {
+            Overflow::Wait | Overflow::Fail => {}
+            Overflow::DropNewest => assert_eq!(a.dead_letters().count_of(Reason::DroppedNewest), 2),
+            Overflow::DropOldest => eventually("two are dropped", || {
+                b.dead_letters().count_of(Reason::DroppedOldest) == 2
+            }),
+        }
+        for message in arrive {
+            assert_eq!(take(&mut inbox), *message);
+        }
+        nothing_more(&mut inbox);
+        drop(inbox);
+        eventually("the address is told", || {
+            matches!(
+                address.batch().try_send_all(&messages),
+                Err(SendError::MailboxClosed { .. })
+            )
+        });
+    }
+}
+
 pub fn a_full_mailbox_does_not_hold_up_its_neighbours(harness: &dyn Harness) {
     let Pair { a: _a, b, to_b } = pair(harness);
     let _full = b.mailbox("full", options(4, Overflow::Wait)).unwrap();

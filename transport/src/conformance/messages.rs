@@ -24,6 +24,43 @@ pub fn messages_of_every_size_arrive_in_order(harness: &dyn Harness) {
     sender.join().unwrap();
 }
 
+pub fn messages_sent_all_at_once_arrive_in_order(harness: &dyn Harness) {
+    const COUNT: u64 = 6_000;
+    const TOGETHER: u64 = 40;
+    let Pair { a: _a, b, to_b } = pair(harness);
+    let mut inbox = b.mailbox("inbox", options(64, Overflow::Wait)).unwrap();
+    let address = to_b.address("inbox").unwrap();
+    // Among them some for the large lane, so that what comes behind them must not go past.
+    let len = |index: u64| match index % 199 {
+        0 => 20_000,
+        other => (other * other % 301) as usize,
+    };
+    let sender = thread::spawn(move || {
+        let mut batch = address.batch();
+        for first in (0..COUNT).step_by(TOGETHER as usize) {
+            let messages: Vec<Vec<u8>> = (first..first + TOGETHER)
+                .map(|index| numbered(index, len(index)))
+                .collect();
+            let mut left: Vec<&[u8]> = messages.iter().map(Vec::as_slice).collect();
+            while !left.is_empty() {
+                match batch.try_send_all(&left) {
+                    Ok(sent) => drop(left.drain(..sent)),
+                    Err(full) if full.is_full() => {
+                        batch.send(left[0]).unwrap();
+                        left.remove(0);
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        }
+    });
+    for index in 0..COUNT {
+        assert_eq!(take(&mut inbox), numbered(index, len(index)));
+    }
+    nothing_more(&mut inbox);
+    sender.join().unwrap();
+}
+
 pub fn both_directions_at_once_with_small_rings(harness: &dyn Harness) {
     const COUNT: u64 = 20_000;
     let sizes = LaneSizes {

@@ -19,7 +19,8 @@ pub struct Message<'m> {
     pub correlation: Option<u64>,
     /// The span that it was sent in, if the sender gave one: [`crate::Address::traced`].
     pub trace: Option<&'m TraceContext>,
-    pub(crate) at: Stamp,
+    /// When it came in; `None` for one that is lent as it comes.
+    pub(crate) at: Option<Stamp>,
     pub(crate) port: Option<&'m Port>,
     pub(crate) node: &'m Arc<NodeInner>,
 }
@@ -32,7 +33,7 @@ impl Message<'_> {
             from: self.port.and_then(Port::sender),
             correlation: self.correlation,
             len: self.payload.len(),
-            age: Some(self.at.age()),
+            age: Some(self.at.map_or(Duration::ZERO, Stamp::age)),
         }
     }
 

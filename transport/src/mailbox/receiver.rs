@@ -148,7 +148,7 @@ impl Mailbox {
             payload,
             correlation: entry.correlation,
             trace: self.trace.as_ref(),
-            at: entry.at,
+            at: Some(entry.at),
             port,
             node: &self.node,
         }

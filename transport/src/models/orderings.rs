@@ -24,6 +24,7 @@ const MODELS: &[Model] = &[
     ("rings::released_by_another", || {
         rings::released_by_another(Some(2))
     }),
+    ("rings::written_together", || rings::written_together(Some(2))),
     ("waiting::woken_again", || waiting::woken_again(Some(2))),
     ("rings::shared", || rings::shared(Some(1))),
     ("rings::mirrored", || rings::mirrored(Some(1))),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{CAPACITY, Expect, explore, send, try_send};
+use super::{CAPACITY, Expect, explore, send, try_send, try_send_both};
 use crate::frame::{HEADER, Integrity, Kind};
 use crate::memory::RingMemory;
 use crate::ring::{ACKNOWLEDGED, Arrival, CELL, Position, ReceiveRing, SendRing};
@@ -53,7 +53,18 @@ pub(super) fn mirrored(preemptions: Option<usize>) {
 /// One who pushes, one who releases, one who claims what was released: three threads, as in a node whose driver takes in
 /// credit while others send. Nobody waits, so that every order is explored.
 pub(super) fn released_by_another(preemptions: Option<usize>) {
-    explore(preemptions, || {
+    written_anew(preemptions, |ring| {
+        u8::from(try_send(ring, 1, 0)) + u8::from(try_send(ring, 2, 0))
+    });
+}
+
+/// The same, of frames that are written at once.
+pub(super) fn written_together(preemptions: Option<usize>) {
+    written_anew(preemptions, |ring| try_send_both(ring, 1));
+}
+
+fn written_anew(preemptions: Option<usize>, produce: fn(&SendRing) -> u8) {
+    explore(preemptions, move || {
         let memory = RingMemory::anonymous(CAPACITY).unwrap();
         let ring = Arc::new(SendRing::new(memory, Integrity::None));
         let mut expect = Expect::new();
@@ -67,7 +78,7 @@ pub(super) fn released_by_another(preemptions: Option<usize>) {
         });
         let producer = loom::thread::spawn({
             let ring = ring.clone();
-            move || u8::from(try_send(&ring, 1, 0)) + u8::from(try_send(&ring, 2, 0))
+            move || produce(&ring)
         });
         let pusher = loom::thread::spawn({
             let ring = ring.clone();
@@ -197,6 +208,11 @@ fn frames_of_two_producers_are_carried_whole_once_and_in_order() {
 #[test]
 fn a_slot_is_written_anew_only_after_it_was_released() {
     released_by_another(None);
+}
+
+#[test]
+fn frames_written_at_once_become_visible_whole_and_in_order() {
+    written_together(None);
 }
 
 #[test]

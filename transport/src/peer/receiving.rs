@@ -10,6 +10,7 @@ use crate::chunk::Assembler;
 use crate::drive::{Sleep, Turn};
 use crate::lane::{LANES, Lane};
 use crate::link::{LinkReceiver, ReceiveLanes};
+use crate::mailbox::Direct;
 #[cfg(feature = "tokio")]
 use crate::on_tokio::{Closed, Telling, Told};
 use crate::ring::Position;
@@ -105,8 +106,8 @@ impl PeerInner {
         guard
     }
 
-    /// One turn: moves what arrived, hands it out, returns credit.
-    pub(crate) fn turn(self: &Arc<Self>, direct: &mut Option<crate::mailbox::Direct<'_>>) -> Turn {
+    /// One turn: moves what arrived, hands it out, returns credit. One that may linger looks at memory for a little longer.
+    pub(crate) fn turn(self: &Arc<Self>, direct: &mut Option<Direct<'_>>, linger: bool) -> Turn {
         if self.wanted.load(Ordering::Acquire) {
             std::thread::yield_now();
             return Turn::Upkeep;
@@ -123,7 +124,7 @@ impl PeerInner {
         let Receive { lanes, link, .. } = &mut *receive;
         let Some(link) = link else { return Turn::Nothing };
         let moved = match link.poll(lanes) {
-            Ok(moved) => moved,
+            Ok(moved) => moved || linger && link.linger(lanes),
             Err(error) => {
                 // What arrived before the link died still counts.
                 let handed = crate::dispatch::hand_out(self, &mut receive, direct, usize::MAX);

@@ -65,18 +65,7 @@ impl SendRing {
                 continue;
             }
             if padding > 0 {
-                self.publish(
-                    tail,
-                    Header {
-                        length: (padding as usize - HEADER) as u32,
-                        kind: Kind::Padding,
-                        flags: 0,
-                        extension: 0,
-                        mailbox: 0,
-                    }
-                    .first_word(),
-                    0,
-                );
+                self.publish_padding(tail, padding);
             }
             return Ok(Claim {
                 ring: self,
@@ -87,9 +76,22 @@ impl SendRing {
         }
     }
 
+    /// Publishes padding of `size` bytes where the ring ends, which the caller has claimed.
+    #[cold]
+    pub(super) fn publish_padding(&self, position: Position, size: u64) {
+        let header = Header {
+            length: (size as usize - HEADER) as u32,
+            kind: Kind::Padding,
+            flags: 0,
+            extension: 0,
+            mailbox: 0,
+        };
+        self.publish(position, header.first_word(), 0);
+    }
+
     /// Bytes free above `tail`; where the peer shares the ring, looks at what it says only when what is known does not suffice.
     #[inline(always)]
-    fn free(&self, tail: Position, needed: u64) -> u64 {
+    pub(super) fn free(&self, tail: Position, needed: u64) -> u64 {
         let free = self.free_below(self.released.load(Ordering::Acquire), tail);
         match &self.shared {
             Some(shared) if free < needed => self.make_room(shared, tail, needed),

@@ -144,7 +144,13 @@ impl SendRing {
     /// Never inlined, while claim and commit always are: left to the compiler, the path of every send grows and shrinks by a
     /// tenth with code that has nothing to do with it.
     #[inline(never)]
-    fn write_checksum(&self, checksum: &Checksum, position: Position, first: u64, body_len: usize) {
+    pub(super) fn write_checksum(
+        &self,
+        checksum: &Checksum,
+        position: Position,
+        first: u64,
+        body_len: usize,
+    ) {
         let body = self.bytes(position + HEADER as u64, body_len);
         let checksum = checksum.of(position, first, body);
         let field = self.offset(position) + field::CHECKSUM.start;

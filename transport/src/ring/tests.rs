@@ -68,6 +68,65 @@ fn frames_of_every_size_arrive_in_order_over_many_laps() {
 }
 
 #[test]
+fn frames_written_at_once_are_the_bytes_of_frames_written_one_by_one() {
+    for integrity in [Integrity::None, salted()] {
+        let (together, mut receiver) = pair(integrity.clone(), Arrival::Counted);
+        let (one_by_one, _) = pair(integrity, Arrival::Counted);
+        let bodies: Vec<Vec<u8>> = (0..9).map(|number| vec![number as u8 + 1; 7 * number]).collect();
+        let slices: Vec<&[u8]> = bodies.iter().map(Vec::as_slice).collect();
+        for _ in 0..200 {
+            let mut left = &slices[..];
+            while !left.is_empty() {
+                let written = together.write(Kind::Message, 7, left).unwrap();
+                for body in &left[..written] {
+                    send(&one_by_one, body);
+                }
+                assert_eq!(together.claimed(), one_by_one.claimed());
+                let (from, to) = (receiver.consumed(), together.claimed());
+                assert_eq!(together.committed(from, u64::MAX), to);
+                assert_eq!(one_by_one.committed(from, u64::MAX), to);
+                assert_eq!(together.span(from, to), one_by_one.span(from, to));
+                carry(&together, &mut receiver);
+                for body in &left[..written] {
+                    assert_eq!(take(&mut receiver).as_deref(), Some(*body));
+                }
+                assert_eq!(take(&mut receiver), None);
+                together.release(to).unwrap();
+                one_by_one.release(to).unwrap();
+                left = &left[written..];
+            }
+        }
+        assert!(together.claimed() > 20 * CAPACITY as u64);
+    }
+}
+
+#[test]
+fn of_frames_written_at_once_as_many_go_as_there_is_room_for() {
+    let (sender, _) = pair(Integrity::None, Arrival::Counted);
+    let body = [1; 48];
+    let (longest, too_long) = (vec![2; sender.max_body()], vec![3; sender.max_body() + 1]);
+    assert_eq!(sender.write(Kind::Message, 7, &[]), Ok(0));
+    // What can never go ends them, and is refused when its turn comes.
+    assert_eq!(sender.write(Kind::Message, 7, &[&body, &too_long, &body]), Ok(1));
+    assert!(matches!(
+        sender.write(Kind::Message, 7, &[&too_long]),
+        Err(ClaimError::TooLarge { .. })
+    ));
+    assert_eq!(
+        sender.write(Kind::Message, 7, &[&longest, &longest, &longest, &longest]),
+        Ok(3)
+    );
+    let left = CAPACITY / size(48) - 1 - 3 * 16;
+    assert_eq!(sender.write(Kind::Message, 7, &[&body[..]; 64]), Ok(left));
+    assert_eq!(
+        sender.write(Kind::Message, 7, &[&body]),
+        Err(ClaimError::Full { free: 0, needed: 64 })
+    );
+    sender.close();
+    assert_eq!(sender.write(Kind::Message, 7, &[&body]), Err(ClaimError::Closed));
+}
+
+#[test]
 fn a_full_ring_refuses_and_frees_exactly_what_was_released() {
     let (sender, _) = pair(Integrity::None, Arrival::Counted);
     let mut frames = 0;
