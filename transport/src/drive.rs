@@ -1,10 +1,12 @@
 //! The driver: one pass over everything that may have arrived, and the sleep between passes.
 
+mod sleeping;
+
 use std::collections::{HashMap, HashSet};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
@@ -19,6 +21,10 @@ use crate::peer::PeerInner;
 use crate::session::Time;
 use crate::wait::{Wait, lock, try_lock};
 
+pub(crate) use sleeping::Sleep;
+#[cfg(feature = "tokio")]
+pub(crate) use sleeping::SleepOn;
+
 const WAKER: Token = Token(0);
 const LISTENER: Token = Token(1);
 const FIRST_PEER: usize = 2;
@@ -31,16 +37,11 @@ const ACCEPT_EVERY: Duration = Duration::from_millis(1);
 const POLLED_DIRECTLY: usize = 2;
 /// The deadlines of all peers are looked at together, at most so often while a heartbeat is due once.
 const TICKS_PER_HEARTBEAT: u32 = 16;
-/// How soon a blocked push is tried again, should nothing else wake the driver.
-const RETRY: Duration = Duration::from_millis(1);
 
 /// With more peers than this, one that polls memory and is quiet is left alone until its link tells of something.
 const FEW_PEERS: usize = 8;
 /// Turns without anything after which such a peer counts as quiet.
 const QUIET_TURNS: u32 = 64;
-/// Sleeps of a task of tokio between two questions to the system what ended them, where there are few peers.
-#[cfg(feature = "tokio")]
-const WAKES_PER_QUESTION: u32 = 16;
 /// Passes between two questions to the system whether a quiet peer's link has told of something.
 const PASSES_PER_QUESTION: u32 = 8;
 
@@ -189,7 +190,7 @@ impl Driver {
         while let Some(&place) = self.awake.get(at) {
             let driven = &mut self.peers[place];
             driven.armed = false;
-            let turn = driven.peer.turn(direct, linger);
+            let turn = driven.peer.turn(direct, linger && driven.polls_memory);
             any |= turn == Turn::Moved;
             if turn != Turn::Nothing {
                 driven.quiet_turns = 0;
@@ -367,93 +368,6 @@ impl Driver {
         }
     }
 
-    /// Sleeps until something arrives, somebody wakes the node, or a deadline comes.
-    pub(crate) fn sleep(&mut self, node: &NodeInner, until: Option<Instant>) {
-        #[cfg(feature = "tokio")]
-        if self.telling.is_some() {
-            self.leave_to_the_poller();
-            self.register_links();
-        }
-        if let Some(mut longest) = self.prepare_to_sleep(node) {
-            if let Some(until) = until {
-                longest = longest.min(until.saturating_duration_since(Instant::now()));
-            }
-            self.ask_for_readiness(Some(longest));
-            self.rise();
-        }
-    }
-
-    /// After a sleep: few peers are all polled again, of many those alone that told of something.
-    pub(crate) fn rise(&mut self) {
-        if self.peers.len() <= FEW_PEERS {
-            self.wake_everybody();
-        }
-    }
-
-    /// Looks around once more and arms every link. For how long it may sleep then; `None` where it may not.
-    pub(crate) fn prepare_to_sleep(&mut self, node: &NodeInner) -> Option<Duration> {
-        let now = node.now();
-        self.look_around(node, now, &mut None);
-        if self.is_stirred(node) {
-            return None;
-        }
-        let next = self.next_tick.min(node.questions.earliest());
-        let mut longest = next.saturating_sub(now);
-        match self.arm() {
-            Sleep::Sound => {}
-            Sleep::Light => longest = longest.min(RETRY),
-            Sleep::No => return None,
-        }
-        self.alarm = now + longest;
-        Some(longest)
-    }
-
-    /// Arms every link that is not armed.
-    fn arm(&mut self) -> Sleep {
-        let mut soundness = Sleep::Sound;
-        for (place, driven) in self.peers.iter_mut().enumerate() {
-            if driven.armed {
-                continue;
-            }
-            let sleep = driven.peer.prepare_to_sleep();
-            driven.armed = matches!(sleep, Sleep::Sound);
-            // Whoever has something to do has a turn after the sleep, or instead of it.
-            if !driven.armed && !std::mem::replace(&mut driven.awake, true) {
-                self.awake.push(place);
-            }
-            match sleep {
-                Sleep::Sound => {}
-                Sleep::Light => soundness = Sleep::Light,
-                Sleep::No => return Sleep::No,
-            }
-        }
-        soundness
-    }
-
-    /// As [`Driver::prepare_to_sleep`], for a task that has slept on while others made a pass: without a look at the clock, as its
-    /// alarm is set.
-    #[cfg(feature = "tokio")]
-    pub(crate) fn sleep_on(&mut self, node: &NodeInner) -> SleepOn {
-        let earlier = self.next_tick.min(node.questions.earliest()) < self.alarm;
-        if self.is_stirred(node) {
-            return SleepOn::Stirred;
-        }
-        match self.arm() {
-            Sleep::No => SleepOn::Stirred,
-            Sleep::Light => SleepOn::Called,
-            Sleep::Sound if earlier || self.accept_due => SleepOn::Called,
-            Sleep::Sound => SleepOn::Asleep,
-        }
-    }
-
-    /// Whether something has changed that the next pass takes over.
-    fn is_stirred(&self, node: &NodeInner) -> bool {
-        self.version != node.peers_version.load(Ordering::Acquire)
-            || node.closed.load(Ordering::Acquire)
-            || self.unregistered
-            || node.attention.load(Ordering::SeqCst)
-    }
-
     /// From here on the runtime tells of links, as long as they are few.
     #[cfg(feature = "tokio")]
     pub(crate) fn told_by(&mut self, telling: Telling) {
@@ -466,26 +380,6 @@ impl Driver {
         self.telling = None;
         for driven in self.peers.iter_mut().filter(|driven| driven.told) {
             driven.link_number = 0;
-        }
-    }
-
-    /// After a sleep outside of [`Driver::sleep`] that the poller ended. Few peers are all polled again, so which of them
-    /// it was about is not worth a system call each time, nor whether it was about a listener.
-    #[cfg(feature = "tokio")]
-    pub(crate) fn woken(&mut self) {
-        self.wakes = self.wakes.wrapping_add(1);
-        self.unasked = self.peers.len() <= FEW_PEERS && !self.wakes.is_multiple_of(WAKES_PER_QUESTION);
-        if !self.unasked {
-            self.ask_for_readiness(Some(Duration::ZERO));
-        }
-        self.rise();
-    }
-
-    /// Asks the system what the last sleep ended for, if that has not been done: nothing has arrived.
-    #[cfg(feature = "tokio")]
-    pub(crate) fn ask_if_unasked(&mut self) {
-        if self.unasked {
-            self.ask_for_readiness(Some(Duration::ZERO));
         }
     }
 
@@ -512,25 +406,4 @@ impl Driven {
         self.armed = matches!(self.peer.prepare_to_sleep(), Sleep::Sound);
         self.armed
     }
-}
-
-/// Whether a task sleeps on.
-#[cfg(feature = "tokio")]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum SleepOn {
-    Asleep,
-    /// Something has arrived.
-    Stirred,
-    /// The task has something to see to: its alarm would come too late, somebody has dialled, a push waits for room.
-    Called,
-}
-
-/// How soundly the driver may sleep as far as one peer is concerned.
-pub(crate) enum Sleep {
-    /// Until something arrives.
-    Sound,
-    /// Not for long: a push waits for room.
-    Light,
-    /// Not at all: something has arrived.
-    No,
 }
