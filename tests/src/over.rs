@@ -89,3 +89,42 @@ impl Over {
         }
     }
 }
+
+/// Makes of each case, a function of an [`Over`], a test over each transport: `over_tcp::case`, `over_shm::case`, and where the
+/// crate has its feature `verbs`, `over_rdma::case`, which is ignored without being asked for, since it needs a device. After
+/// `async` the cases are async functions, each on a tokio runtime of two threads.
+#[macro_export]
+macro_rules! over_each_transport {
+    (async $($case:ident),+ $(,)?) => {
+        mod over_tcp {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() { super::$case($crate::over::Over::Tcp).await })+
+        }
+        mod over_shm {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() { super::$case($crate::over::Over::Shm).await })+
+        }
+        #[cfg(feature = "verbs")]
+        mod over_rdma {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            #[ignore = "needs an RDMA device: soft-roce-setup run"]
+            async fn $case() { super::$case($crate::over::Over::Rdma).await })+
+        }
+    };
+    ($($case:ident),+ $(,)?) => {
+        mod over_tcp {
+            $(#[test]
+            fn $case() { super::$case($crate::over::Over::Tcp) })+
+        }
+        mod over_shm {
+            $(#[test]
+            fn $case() { super::$case($crate::over::Over::Shm) })+
+        }
+        #[cfg(feature = "verbs")]
+        mod over_rdma {
+            $(#[test]
+            #[ignore = "needs an RDMA device: soft-roce-setup run"]
+            fn $case() { super::$case($crate::over::Over::Rdma) })+
+        }
+    };
+}

@@ -20,9 +20,16 @@ const MARK: &str = "told: ";
 pub struct Role(String);
 
 impl Role {
-    /// What this process was started for, if it is the other process of a test.
+    /// What this process was started for, if it is the other process of a test. Then it ends when the test does, however that
+    /// ends.
     pub fn taken() -> Option<Role> {
-        std::env::var(ROLE).ok().map(Role)
+        let role = std::env::var(ROLE).ok().map(Role)?;
+        thread::spawn(|| {
+            // The other end of the input is the test's.
+            let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+            std::process::exit(0);
+        });
+        Some(role)
     }
 
     /// The argument that [`OtherProcess::start`] was given.
@@ -54,6 +61,7 @@ impl OtherProcess {
         let mut child = Command::new(std::env::current_exe().expect("the test's own path"))
             .args(["--exact", function, "--nocapture", "--include-ignored"])
             .env(ROLE, argument)
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .expect("the test's own binary");

@@ -141,7 +141,7 @@ fn a_connection_cut_by_resets_and_in_silence_loses_doubles_and_reorders_nothing(
 
 /// Sends to a process that is stopped in mid-flow until its session is over, then let go on. Whatever was sent and is no
 /// dead letter was delivered; what is a dead letter was not acknowledged, and may have been delivered.
-fn stopped_for_longer_than_the_resume_window(over: Over) {
+fn what_a_stopped_process_does_not_take_is_dead_letters_to_the_last(over: Over) {
     let other = OtherProcess::start("the_receiving_process", over.name());
     let node: Node = over.builder("sender").start().unwrap();
     let letters = node.dead_letters().subscribe(1 << 20);
@@ -191,19 +191,4 @@ fn stopped_for_longer_than_the_resume_window(over: Over) {
     );
 }
 
-#[test]
-fn what_a_stopped_process_does_not_take_over_tcp_is_dead_letters_to_the_last() {
-    stopped_for_longer_than_the_resume_window(Over::Tcp);
-}
-
-#[test]
-fn what_a_stopped_process_does_not_take_over_shm_is_dead_letters_to_the_last() {
-    stopped_for_longer_than_the_resume_window(Over::Shm);
-}
-
-#[cfg(feature = "verbs")]
-#[test]
-#[ignore = "needs an RDMA device: soft-roce-setup run"]
-fn what_a_stopped_process_does_not_take_over_rdma_is_dead_letters_to_the_last() {
-    stopped_for_longer_than_the_resume_window(Over::Rdma);
-}
+tests::over_each_transport! { what_a_stopped_process_does_not_take_is_dead_letters_to_the_last }

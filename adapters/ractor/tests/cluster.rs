@@ -130,19 +130,4 @@ async fn a_killed_peer_is_noticed_and_one_that_is_back_is_reached_again(over: Ov
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_killed_peer_is_noticed_and_one_that_is_back_is_reached_again_over_tcp() {
-    a_killed_peer_is_noticed_and_one_that_is_back_is_reached_again(Over::Tcp).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_killed_peer_is_noticed_and_one_that_is_back_is_reached_again_over_shm() {
-    a_killed_peer_is_noticed_and_one_that_is_back_is_reached_again(Over::Shm).await;
-}
-
-#[cfg(feature = "verbs")]
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs an RDMA device: soft-roce-setup run"]
-async fn a_killed_peer_is_noticed_and_one_that_is_back_is_reached_again_over_rdma() {
-    a_killed_peer_is_noticed_and_one_that_is_back_is_reached_again(Over::Rdma).await;
-}
+tests::over_each_transport! { async a_killed_peer_is_noticed_and_one_that_is_back_is_reached_again }

@@ -81,19 +81,4 @@ async fn calls_and_a_killed_server(over: Over) {
     assert!(client.add(within(PATIENCE), 1).await.is_err());
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn calls_and_a_killed_server_over_tcp() {
-    calls_and_a_killed_server(Over::Tcp).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn calls_and_a_killed_server_over_shm() {
-    calls_and_a_killed_server(Over::Shm).await;
-}
-
-#[cfg(feature = "verbs")]
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs an RDMA device: soft-roce-setup run"]
-async fn calls_and_a_killed_server_over_rdma() {
-    calls_and_a_killed_server(Over::Rdma).await;
-}
+tests::over_each_transport! { async calls_and_a_killed_server }

@@ -160,19 +160,4 @@ fn a_killed_member_is_downed_and_its_watcher_is_told(over: Over) {
     assert!(killed.elapsed() < Duration::from_secs(60));
 }
 
-#[test]
-fn a_killed_member_is_downed_and_its_watcher_is_told_over_tcp() {
-    a_killed_member_is_downed_and_its_watcher_is_told(Over::Tcp);
-}
-
-#[test]
-fn a_killed_member_is_downed_and_its_watcher_is_told_over_shm() {
-    a_killed_member_is_downed_and_its_watcher_is_told(Over::Shm);
-}
-
-#[cfg(feature = "verbs")]
-#[test]
-#[ignore = "needs an RDMA device: soft-roce-setup run"]
-fn a_killed_member_is_downed_and_its_watcher_is_told_over_rdma() {
-    a_killed_member_is_downed_and_its_watcher_is_told(Over::Rdma);
-}
+tests::over_each_transport! { a_killed_member_is_downed_and_its_watcher_is_told }

@@ -126,22 +126,7 @@ async fn calls_streams_and_a_killed_server(over: Over) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn calls_streams_and_a_killed_server_over_tcp() {
-    calls_streams_and_a_killed_server(Over::Tcp).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn calls_streams_and_a_killed_server_over_shm() {
-    calls_streams_and_a_killed_server(Over::Shm).await;
-}
-
-#[cfg(feature = "verbs")]
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs an RDMA device: soft-roce-setup run"]
-async fn calls_streams_and_a_killed_server_over_rdma() {
-    calls_streams_and_a_killed_server(Over::Rdma).await;
-}
+tests::over_each_transport! { async calls_streams_and_a_killed_server }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tls_goes_on_top_and_a_client_that_trusts_nobody_is_refused() {

@@ -8,8 +8,8 @@ use transport::{Drive, MailboxOptions, ResolveError};
 use zerocopy::byteorder::little_endian::U64;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::Over;
-use crate::far::{Done, Number, Order, PATIENCE, builder, listen, number, pair};
+use crate::far::{Done, Number, Order, PATIENCE, builder, number, pair};
+use tests::over::Over;
 
 /// The orders of the far process in a version that it does not understand.
 struct Newer;
@@ -26,7 +26,7 @@ impl Protocol for Newer {
     type Codec = transport::typed::Raw;
 }
 
-pub(crate) fn another_type_and_another_version_are_refused_with_the_names_of_both_sides(over: Over) {
+fn another_type_and_another_version_are_refused_with_the_names_of_both_sides(over: Over) {
     let pair = pair(over);
     let speaks =
         r#"mailbox "orders" of node far speaks orders to the far process version 1, and was asked for"#;
@@ -47,10 +47,13 @@ pub(crate) fn another_type_and_another_version_are_refused_with_the_names_of_bot
     }
 }
 
-pub(crate) fn a_reference_in_a_message_is_an_address_on_a_node_that_never_heard_of_its_own(over: Over) {
+fn a_reference_in_a_message_is_an_address_on_a_node_that_never_heard_of_its_own(over: Over) {
     let pair = pair(over);
     // The far process has a session with the near node alone.
-    let third = builder(over, "third").listen(&listen(over)).start().unwrap();
+    let third = builder(over, "third")
+        .listen(&over.free_address())
+        .start()
+        .unwrap();
     let mut replies = third.mailbox("replies", MailboxOptions::default()).unwrap();
     let to = third.address("replies").unwrap().reference();
     for _ in 0..2 {
@@ -85,11 +88,13 @@ impl Protocol for View {
     type Codec = InPlace;
 }
 
-pub(crate) fn a_view_is_read_where_it_arrived_in_the_ring(over: Over) {
+fn a_view_is_read_where_it_arrived_in_the_ring(over: Over) {
     const COUNT: u64 = 1_000;
     let pair = pair(over);
     // Who polls drives, and is lent what arrives.
-    let polled = builder(over, "polled").drive(Drive::Caller).listen(&listen(over));
+    let polled = builder(over, "polled")
+        .drive(Drive::Caller)
+        .listen(&over.free_address());
     let polled = polled.start().unwrap();
     let mut views = polled
         .typed_mailbox::<View>("views", MailboxOptions::default())
@@ -120,4 +125,10 @@ pub(crate) fn a_view_is_read_where_it_arrived_in_the_ring(over: Over) {
         .filter(|pair| pair[0].1 + apart == pair[1].1)
         .count();
     assert!(in_a_row > COUNT as usize / 2, "{in_a_row} of {COUNT} in a row");
+}
+
+tests::over_each_transport! {
+    another_type_and_another_version_are_refused_with_the_names_of_both_sides,
+    a_reference_in_a_message_is_an_address_on_a_node_that_never_heard_of_its_own,
+    a_view_is_read_where_it_arrived_in_the_ring,
 }

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use transport::{AskError, Overflow, Reason};
 
-use crate::Over;
 use crate::far::{Done, Order, PATIENCE, pair};
 use crate::letters::Letter;
+use tests::over::Over;
 
 struct Unpark(Thread);
 
@@ -33,7 +33,7 @@ fn block_on<F: Future>(future: F) -> F::Output {
     }
 }
 
-pub(crate) fn an_answer_comes_to_who_blocks_and_to_who_awaits(over: Over) {
+fn an_answer_comes_to_who_blocks_and_to_who_awaits(over: Over) {
     let pair = pair(over);
     for number in 0..50 {
         let (blocking, awaiting) = (Order::Echo(number), Order::Echo(number + 1000));
@@ -49,7 +49,7 @@ pub(crate) fn an_answer_comes_to_who_blocks_and_to_who_awaits(over: Over) {
     assert_eq!(pair.near.dead_letters().count(), 0);
 }
 
-pub(crate) fn many_questions_at_once_get_each_its_own_answer(over: Over) {
+fn many_questions_at_once_get_each_its_own_answer(over: Over) {
     let pair = pair(over);
     thread::scope(|scope| {
         for thread in 0..4 {
@@ -65,7 +65,7 @@ pub(crate) fn many_questions_at_once_get_each_its_own_answer(over: Over) {
     });
 }
 
-pub(crate) fn a_question_without_an_answer_times_out_and_a_late_answer_is_a_dead_letter(over: Over) {
+fn a_question_without_an_answer_times_out_and_a_late_answer_is_a_dead_letter(over: Over) {
     let pair = pair(over);
     let patience = Duration::from_millis(100);
     let dawdle = Order::Dawdle(Duration::from_secs(1));
@@ -94,7 +94,7 @@ pub(crate) fn a_question_without_an_answer_times_out_and_a_late_answer_is_a_dead
     assert_eq!(pair.order(Order::Echo(1)), Done::Numbers(vec![1]));
 }
 
-pub(crate) fn a_question_to_a_mailbox_that_closes_fails_before_its_time(over: Over) {
+fn a_question_to_a_mailbox_that_closes_fails_before_its_time(over: Over) {
     let pair = pair(over);
     let inbox = pair.open("inbox", 8, Overflow::Wait);
     thread::scope(|scope| {
@@ -108,7 +108,7 @@ pub(crate) fn a_question_to_a_mailbox_that_closes_fails_before_its_time(over: Ov
     assert_eq!(newest.ask(b"dropped", PATIENCE), Err(AskError::NotTaken));
 }
 
-pub(crate) fn a_question_to_a_process_that_is_killed_fails_when_its_session_ends(over: Over) {
+fn a_question_to_a_process_that_is_killed_fails_when_its_session_ends(over: Over) {
     let mut pair = pair(over);
     let orders = pair.orders.clone();
     let before = pair.sent("orders");
@@ -130,4 +130,12 @@ pub(crate) fn a_question_to_a_process_that_is_killed_fails_when_its_session_ends
         ),
         "{awaited:?}"
     );
+}
+
+tests::over_each_transport! {
+    an_answer_comes_to_who_blocks_and_to_who_awaits,
+    many_questions_at_once_get_each_its_own_answer,
+    a_question_without_an_answer_times_out_and_a_late_answer_is_a_dead_letter,
+    a_question_to_a_mailbox_that_closes_fails_before_its_time,
+    a_question_to_a_process_that_is_killed_fails_when_its_session_ends,
 }

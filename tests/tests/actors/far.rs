@@ -1,20 +1,16 @@
 //! The far process: a node that does what it is asked to, and the near node that asks it.
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tests::audit::eventually;
+use tests::over::Over;
+use tests::process::{OtherProcess, Role};
 use transport::typed::{self, Postcard, Protocol, Question};
 use transport::{MailboxOptions, Node, NodeBuilder, Overflow, Peer, Reason, Reference, Timing};
-use transport_rdma::Shm;
-use transport_tcp::Tcp;
 
-use crate::Over;
 use crate::letters::{self, Letter};
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -106,77 +102,33 @@ pub(crate) fn number(payload: &[u8]) -> u64 {
 }
 
 pub(crate) fn builder(over: Over, name: &str) -> NodeBuilder {
-    let timing = Timing {
+    over.builder(name).timing(Timing {
         heartbeat: Duration::from_millis(200),
         silence: Duration::from_secs(4),
         resume_window: Duration::from_secs(1),
         better_link: Duration::from_secs(1),
-    };
-    let builder = Node::builder(name)
-        .secret(b"two processes, a shared secret")
-        .timing(timing);
-    match over {
-        Over::Tcp => builder.transport(Tcp::new()),
-        Over::Shm => builder.transport(Shm::new()),
-        #[cfg(feature = "verbs")]
-        Over::Rdma => {
-            let options = transport_rdma::RdmaOptions::default();
-            builder.transport(transport_rdma::Rdma::new(options).expect("an RDMA device"))
-        }
-    }
+    })
 }
-
-pub(crate) fn listen(over: Over) -> String {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    match over {
-        Over::Tcp => "tcp://127.0.0.1:0".into(),
-        Over::Shm => format!(
-            "shm://@actors-{}-{}",
-            std::process::id(),
-            NEXT.fetch_add(1, Ordering::Relaxed)
-        ),
-        #[cfg(feature = "verbs")]
-        Over::Rdma => {
-            let host = std::env::var("SOFT_ROCE_ADDRESS").unwrap_or_else(|_| "127.0.0.1".into());
-            format!("rdma://{host}:0")
-        }
-    }
-}
-
-const ROLE: &str = "ACTORS_FAR_PROCESS";
 
 /// The near node, connected to a far process that ends with it.
 pub(crate) struct Pair {
+    /// Dropped, and so killed, before the near node is.
+    process: OtherProcess,
     pub(crate) near: Node,
     pub(crate) far: Peer,
     pub(crate) orders: typed::Address<Order>,
-    child: Child,
 }
 
 pub(crate) fn pair(over: Over) -> Pair {
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "far::the_far_process", "--nocapture"])
-        .env(ROLE, format!("{over:?}"))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let address = lines
-        .map_while(Result::ok)
-        .find_map(|line| {
-            line.split_once("listens on ")
-                .map(|(_, address)| address.to_owned())
-        })
-        .expect("the far process listens");
+    let process = OtherProcess::start("far::the_far_process", &over.free_address());
     let near = builder(over, "near").start().unwrap();
-    let far = near.connect(&address).unwrap();
+    let far = near.connect(&process.told()).unwrap();
     let orders = far.typed_address::<Order>("orders").unwrap();
     Pair {
+        process,
         near,
         far,
         orders,
-        child,
     }
 }
 
@@ -247,38 +199,20 @@ impl Pair {
 
     /// SIGKILL: the far process gets to do nothing more.
     pub(crate) fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
-
-impl Drop for Pair {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.process.kill();
     }
 }
 
 /// Not a test: the far process, when it was started as such.
 #[test]
 fn the_far_process() {
-    let over = match std::env::var(ROLE).as_deref() {
-        Ok("Tcp") => Over::Tcp,
-        Ok("Shm") => Over::Shm,
-        #[cfg(feature = "verbs")]
-        Ok("Rdma") => Over::Rdma,
-        _ => return,
-    };
-    let node = builder(over, "far").listen(&listen(over)).start().unwrap();
+    let Some(role) = Role::taken() else { return };
+    let over = Over::of(role.argument());
+    let node = builder(over, "far").listen(role.argument()).start().unwrap();
     let orders = node
         .typed_mailbox::<Order>("orders", MailboxOptions::default())
         .unwrap();
-    println!("listens on {}", node.addresses()[0]);
-    // The end of the input is the end of the near process, and of this one.
-    thread::spawn(|| {
-        let _ = std::io::stdin().read_to_end(&mut Vec::new());
-        std::process::exit(0);
-    });
+    role.tell(&node.addresses()[0]);
     obey(&node, orders);
 }
 

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use tests::audit::eventually;
 use transport::{DeadLetter, Node, Overflow, Reason, SendError};
 
-use crate::Over;
 use crate::far::{Done, Number, Order, PATIENCE, pair};
+use tests::over::Over;
 
 /// All that a dead letter says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,7 +76,7 @@ pub(crate) fn of_reason(node: &Node, reason: Reason) -> Vec<Letter> {
         .collect()
 }
 
-pub(crate) fn a_mailbox_that_is_closed_returns_what_it_did_not_take(over: Over) {
+fn a_mailbox_that_is_closed_returns_what_it_did_not_take(over: Over) {
     let pair = pair(over);
     let inbox = pair.open("inbox", 8, Overflow::Wait);
     let subscriber = pair.near.dead_letters().subscribe(8);
@@ -113,9 +113,7 @@ pub(crate) fn a_mailbox_that_is_closed_returns_what_it_did_not_take(over: Over) 
     });
 }
 
-pub(crate) fn what_a_killed_process_did_not_acknowledge_is_a_dead_letter_with_all_that_is_known_of_it(
-    over: Over,
-) {
+fn what_a_killed_process_did_not_acknowledge_is_a_dead_letter_with_all_that_is_known_of_it(over: Over) {
     let mut pair = pair(over);
     let opened = pair.order(Order::OpenTyped {
         name: "numbers".into(),
@@ -156,7 +154,7 @@ pub(crate) fn what_a_killed_process_did_not_acknowledge_is_a_dead_letter_with_al
     }
 }
 
-pub(crate) fn what_is_no_message_is_a_dead_letter_at_the_receiver(over: Over) {
+fn what_is_no_message_is_a_dead_letter_at_the_receiver(over: Over) {
     let pair = pair(over);
     let opened = pair.order(Order::OpenTyped {
         name: "numbers".into(),
@@ -179,4 +177,10 @@ pub(crate) fn what_is_no_message_is_a_dead_letter_at_the_receiver(over: Over) {
         Letter::from_near("numbers", "number", Some(5), 3)
     );
     assert!(letter.age.is_some());
+}
+
+tests::over_each_transport! {
+    a_mailbox_that_is_closed_returns_what_it_did_not_take,
+    what_a_killed_process_did_not_acknowledge_is_a_dead_letter_with_all_that_is_known_of_it,
+    what_is_no_message_is_a_dead_letter_at_the_receiver,
 }

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use transport::{Overflow, Reason, SendError};
 
-use crate::Over;
 use crate::far::{PATIENCE, Pair, pair};
 use crate::letters::Letter;
+use tests::over::Over;
 
 fn filled(over: Over, overflow: Overflow) -> (Pair, transport::Address) {
     let pair = pair(over);
@@ -23,7 +23,7 @@ fn full() -> SendError {
     }
 }
 
-pub(crate) fn wait_makes_the_sender_wait_until_a_message_is_taken(over: Over) {
+fn wait_makes_the_sender_wait_until_a_message_is_taken(over: Over) {
     let (pair, inbox) = filled(over, Overflow::Wait);
     assert_eq!(inbox.try_send(&3u64.to_le_bytes()), Err(full()));
     let patience = Duration::from_millis(30);
@@ -41,14 +41,14 @@ pub(crate) fn wait_makes_the_sender_wait_until_a_message_is_taken(over: Over) {
     assert_eq!(pair.near.dead_letters().count(), 0);
 }
 
-pub(crate) fn fail_tells_the_sender_at_once(over: Over) {
+fn fail_tells_the_sender_at_once(over: Over) {
     let (pair, inbox) = filled(over, Overflow::Fail);
     assert_eq!(inbox.send(&3u64.to_le_bytes()), Err(full()));
     assert_eq!(pair.take("inbox", 3), [0, 1, 2]);
     assert_eq!(pair.near.dead_letters().count(), 0);
 }
 
-pub(crate) fn drop_newest_drops_at_the_sender(over: Over) {
+fn drop_newest_drops_at_the_sender(over: Over) {
     let (pair, inbox) = filled(over, Overflow::DropNewest);
     inbox.try_send_with(&3u64.to_le_bytes(), Some(33)).unwrap();
     assert_eq!(pair.take("inbox", 3), [0, 1, 2]);
@@ -61,7 +61,7 @@ pub(crate) fn drop_newest_drops_at_the_sender(over: Over) {
     assert_eq!(letters[0].age, Some(Duration::ZERO));
 }
 
-pub(crate) fn a_place_is_reserved_before_the_message_is_made(over: Over) {
+fn a_place_is_reserved_before_the_message_is_made(over: Over) {
     let (pair, inbox) = filled(over, Overflow::Wait);
     assert_eq!(inbox.try_reserve(8).map(drop), Err(full()));
     std::thread::scope(|scope| {
@@ -81,7 +81,7 @@ pub(crate) fn a_place_is_reserved_before_the_message_is_made(over: Over) {
     assert_eq!(pair.take("inbox", 1), [4]);
 }
 
-pub(crate) fn drop_oldest_drops_at_the_receiver(over: Over) {
+fn drop_oldest_drops_at_the_receiver(over: Over) {
     let (pair, inbox) = filled(over, Overflow::DropOldest);
     for number in 3..6u64 {
         inbox.try_send_with(&number.to_le_bytes(), Some(number)).unwrap();
@@ -97,4 +97,12 @@ pub(crate) fn drop_oldest_drops_at_the_receiver(over: Over) {
         assert!(letter.age < Some(PATIENCE) && letter.age.is_some(), "{letter:?}");
     }
     assert_eq!(pair.near.dead_letters().count(), 0);
+}
+
+tests::over_each_transport! {
+    wait_makes_the_sender_wait_until_a_message_is_taken,
+    fail_tells_the_sender_at_once,
+    drop_newest_drops_at_the_sender,
+    drop_oldest_drops_at_the_receiver,
+    a_place_is_reserved_before_the_message_is_made,
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use transport::{Gone, Mailbox, MailboxOptions, Overflow, Watch};
 
-use crate::Over;
 use crate::far::{Order, PATIENCE, Pair, number, pair};
+use tests::over::Over;
 
 const COUNT: u64 = 3_000;
 const CLOSED: u64 = u64::MAX;
@@ -39,7 +39,7 @@ fn nothing_more(inbox: &mut Mailbox) {
     assert!(inbox.recv_timeout(Duration::from_millis(300)).unwrap().is_none());
 }
 
-pub(crate) fn the_notice_of_a_closed_mailbox_comes_once_and_after_its_last_message(over: Over) {
+fn the_notice_of_a_closed_mailbox_comes_once_and_after_its_last_message(over: Over) {
     let pair = pair(over);
     let watched_address = pair.open("watched", 8, Overflow::Wait);
     let (mut inbox, tell) = watched(&pair, Some("watched".into()));
@@ -56,7 +56,7 @@ pub(crate) fn the_notice_of_a_closed_mailbox_comes_once_and_after_its_last_messa
     nothing_more(&mut inbox);
 }
 
-pub(crate) fn the_notice_of_a_killed_process_comes_once_and_after_its_last_message(over: Over) {
+fn the_notice_of_a_killed_process_comes_once_and_after_its_last_message(over: Over) {
     let mut pair = pair(over);
     let watched_address = pair.open("watched", 8, Overflow::Wait);
     let (mut inbox, tell) = watched(&pair, None);
@@ -81,7 +81,7 @@ pub(crate) fn the_notice_of_a_killed_process_comes_once_and_after_its_last_messa
     nothing_more(&mut inbox);
 }
 
-pub(crate) fn a_watch_of_what_is_gone_already_is_told_at_once_and_one_given_up_never(over: Over) {
+fn a_watch_of_what_is_gone_already_is_told_at_once_and_one_given_up_never(over: Over) {
     let pair = pair(over);
     let watched_address = pair.open("watched", 8, Overflow::Wait);
     let (mut inbox, _) = watched(&pair, None);
@@ -95,4 +95,10 @@ pub(crate) fn a_watch_of_what_is_gone_already_is_told_at_once_and_one_given_up_n
     let _late = inbox.watch(&watched_address, notice);
     assert_eq!(take(&mut inbox), CLOSED);
     nothing_more(&mut inbox);
+}
+
+tests::over_each_transport! {
+    the_notice_of_a_closed_mailbox_comes_once_and_after_its_last_message,
+    the_notice_of_a_killed_process_comes_once_and_after_its_last_message,
+    a_watch_of_what_is_gone_already_is_told_at_once_and_one_given_up_never,
 }
