@@ -350,6 +350,8 @@ pub(crate) struct Clusters {
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=100), default_value = "3")]
     pub(crate) starts: u32,
     #[command(flatten)]
+    pub(crate) placement: Placement,
+    #[command(flatten)]
     pub(crate) extent: Extent,
     #[command(flatten)]
     pub(crate) output: Output,

@@ -294,6 +294,7 @@ fn clusters(options: &crate::cli::Clusters) -> Result<(), Error> {
             Transport::Rdma => Over::Rdma,
         })
         .collect();
+    place(&options.placement)?;
     let mut report = Report::begin(&options.output)?;
     for &app in &options.runtime {
         for work in [Work::PingPong, Work::Stream] {

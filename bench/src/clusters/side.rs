@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{App, End, Over};
+use crate::cores;
 use crate::error::Error;
 use crate::measure::{Metric, RoundResult, Side, rates};
 use crate::two_process::{Peer, Plan, Role, Work};
@@ -23,7 +24,8 @@ pub(crate) fn side(app: App, over: Over, work: Work, size: usize) -> Result<Box<
     };
     let mut server = Peer::spawn()?;
     end.server = Some(server.open(Role::Cluster(end.clone()))?);
-    let mut client = Peer::spawn()?;
+    // The near core is this process's, which sleeps meanwhile.
+    let mut client = Peer::spawn_on(cores::pinned().map(|cores| cores.near))?;
     client.open(Role::Cluster(end))?;
     Ok(Box::new(TwoChildren {
         server,

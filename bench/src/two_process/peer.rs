@@ -27,10 +27,15 @@ pub(crate) struct Peer {
 impl Peer {
     /// Starts this very program again as a far half without a role yet.
     pub(crate) fn spawn() -> Result<Peer, Error> {
+        Peer::spawn_on(cores::pinned().map(|cores| cores.far))
+    }
+
+    /// As [`Peer::spawn`], on one core if one is given.
+    pub(crate) fn spawn_on(core: Option<usize>) -> Result<Peer, Error> {
         let mut command = tied::this_program()?;
         command.arg(tied::FAR_COMMAND);
-        if let Some(cores) = cores::pinned() {
-            command.args(["--core", &cores.far.to_string()]);
+        if let Some(core) = core {
+            command.args(["--core", &core.to_string()]);
         }
         let mut child = command
             .stdin(Stdio::piped())
