@@ -1,5 +1,6 @@
-//! A message costs no allocation, on no transport, once both ends are warm: neither to send, one at a time, in a batch or many at once, nor
-//! to receive, polled or taken from the queue; nor does one that is sent in a buffer. Counted is what this process allocates, with an allocator that counts.
+//! A message costs no allocation, on no transport, once both ends are warm: neither to send, one at a time, in a batch or many
+//! at once, nor to receive, polled or taken from the queue; nor does one that is sent in a buffer, nor one that comes in several
+//! chunks. Counted is what this process allocates, with an allocator that counts.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -15,9 +16,9 @@ const MESSAGE: [u8; 64] = [0x5a; 64];
 const TURN: usize = 400;
 const TURNS: usize = 50;
 const WARM: usize = 5;
-/// Buffers of a turn, each with a message of one chunk, and their bytes.
+/// Buffers of a turn, and their bytes: messages of one chunk, and of several.
 const BUFFERS: usize = 4;
-const BUFFER: usize = 64 << 10;
+const BUFFER: [usize; 2] = [64 << 10, 160 << 10];
 /// A list may grow once more after the warm-up, as when the machine held a thread up; a message has no share in that.
 const GROWTH: u64 = 8;
 /// Nothing that depends on the time.
@@ -50,7 +51,11 @@ impl Ends {
     fn new<T: Transport + 'static>(near: T, far: T, listen: &str) -> Ends {
         let far = builder("far", far).listen(listen).start().unwrap();
         let mailbox = far.mailbox("far", MailboxOptions::default()).unwrap();
-        let large_mailbox = far.mailbox("large", MailboxOptions::default()).unwrap();
+        let options = MailboxOptions {
+            max_message: BUFFER.into_iter().max().unwrap_or_default() as u32,
+            ..MailboxOptions::default()
+        };
+        let large_mailbox = far.mailbox("large", options).unwrap();
         let near = builder("near", near).start().unwrap();
         let connected = AtomicBool::new(false);
         let (address, large_address) = std::thread::scope(|scope| {
@@ -108,23 +113,35 @@ impl Ends {
         }
         drop(batch);
         self.take_one_by_one();
+        for len in BUFFER {
+            self.send_buffers(len);
+            let mut taken = 0;
+            while taken < BUFFERS {
+                taken += self
+                    .large_mailbox
+                    .poll(|message| assert_filled(message.payload, len))
+                    .unwrap();
+                self.near.poll();
+            }
+            self.send_buffers(len);
+            for _ in 0..BUFFERS {
+                assert_filled(self.large_mailbox.recv().unwrap().payload, len);
+                self.near.poll();
+            }
+        }
+    }
+
+    fn send_buffers(&self, len: usize) {
         for _ in 0..BUFFERS {
-            let mut buffer = self.near.buffer(BUFFER).unwrap();
+            let mut buffer = self.near.buffer(len).unwrap();
             buffer.fill(MESSAGE[0]);
             self.large_address.try_send_buffer(buffer).unwrap();
         }
-        let mut taken = 0;
-        while taken < BUFFERS {
-            taken += self
-                .large_mailbox
-                .poll(|message| {
-                    let last = message.payload.last();
-                    assert_eq!((message.payload.len(), last), (BUFFER, Some(&MESSAGE[0])));
-                })
-                .unwrap();
-            self.near.poll();
-        }
     }
+}
+
+fn assert_filled(payload: &[u8], len: usize) {
+    assert_eq!((payload.len(), payload.last()), (len, Some(&MESSAGE[0])));
 }
 
 fn assert_no_allocation<T: Transport + 'static>(near: T, far: T, listen: &str) {

@@ -5,6 +5,11 @@ pub(crate) const SPAN: u64 = 256 << 10;
 /// Bytes of one span of the large lane, or one frame, if that is more: what the other lanes may have to wait for.
 pub(crate) const LARGE_SPAN: u64 = 64 << 10;
 
+/// Bytes of the large lane that may go out, while more of it waits, before a peer that sleeps is woken, ...
+pub(crate) const QUIET_SPAN: u64 = 256 << 10;
+/// ... and no more than this part of the ring: what a sleeper leaves standing must never be what the sender waits for.
+pub(crate) const QUIET_PART: u64 = 8;
+
 /// Writes of one span: two where the ring wraps.
 pub(crate) const PIECES: usize = 2;
 

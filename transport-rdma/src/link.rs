@@ -11,7 +11,7 @@ use transport::link::{LinkError, LinkReceiver, LinkSender, Push, ReceiveLanes, S
 use transport::ring::{Arrival, Piece, Position, ReceiveRing, SendRing};
 
 use crate::fabric::{Inbound, Lent, Outbound, Request};
-use crate::limits::{BATCH, LARGE_SPAN, LINGERING_LOOKS, PIECES, SPAN};
+use crate::limits::{BATCH, LARGE_SPAN, LINGERING_LOOKS, PIECES, QUIET_PART, QUIET_SPAN, SPAN};
 
 /// The half of a link that pushes.
 pub(crate) struct Sender<F> {
@@ -20,6 +20,8 @@ pub(crate) struct Sender<F> {
     pushed: [Position; LANES],
     /// What the peer was last told of each lane.
     told: [Position; LANES],
+    /// Up to where the large lane has been pushed by writes that wake the peer.
+    woken: Position,
 }
 
 impl<F: Outbound> Sender<F> {
@@ -28,6 +30,7 @@ impl<F: Outbound> Sender<F> {
             fabric,
             pushed: from,
             told: [0; LANES],
+            woken: from[Lane::Large.index()],
         }
     }
 
@@ -73,12 +76,20 @@ impl<F: Outbound> Sender<F> {
                 len: (piece.content_end - position) as usize,
                 end: piece.end,
                 lent,
+                quiet: lane == Lane::Large && self.may_be_quiet(ring, piece.end),
             });
             if piece.end & mask != 0 {
                 return;
             }
             position = piece.end;
         }
+    }
+
+    /// Whether a sleeping peer need not hear of what ends here: more of the lane is committed, so that this or the next push
+    /// carries it, and not too much has gone out unheard. Being woken for each chunk costs both ends more than it saves.
+    fn may_be_quiet(&self, ring: &SendRing, end: Position) -> bool {
+        let unheard = end.saturating_sub(self.woken);
+        unheard <= QUIET_SPAN.min(ring.capacity() / QUIET_PART) && ring.goes_on(end)
     }
 
     /// The next piece, and where it is a frame whose payload is lent, from where the device takes that.
@@ -98,7 +109,12 @@ impl<F: Outbound> Sender<F> {
     fn taken(&mut self, requests: &[Request]) {
         for request in requests {
             match *request {
-                Request::Write { lane, end, .. } => self.pushed[lane.index()] = end,
+                Request::Write { lane, end, quiet, .. } => {
+                    self.pushed[lane.index()] = end;
+                    if lane == Lane::Large && !quiet {
+                        self.woken = end;
+                    }
+                }
                 Request::Acknowledge { lane, position } => self.told[lane.index()] = position,
             }
         }
@@ -243,5 +259,88 @@ impl<F: Inbound> LinkReceiver for Receiver<F> {
 
     fn polls_memory(&self) -> bool {
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use transport::frame::{Integrity, Kind};
+    use transport::lane::LaneSizes;
+    use transport::link::{SendMemory, anonymous_lanes};
+
+    use super::*;
+
+    /// Takes everything, and remembers the writes of the large lane: their ends, and whether each was quiet.
+    #[derive(Default)]
+    struct Recorder(Vec<(Position, bool)>);
+
+    impl Outbound for Recorder {
+        const CARRIES: bool = true;
+        const GATHERS: bool = false;
+
+        fn post(&mut self, requests: &[Request]) -> Result<usize, LinkError> {
+            for request in requests {
+                match *request {
+                    Request::Write {
+                        lane: Lane::Large,
+                        end,
+                        quiet,
+                        ..
+                    } => self.0.push((end, quiet)),
+                    Request::Write { quiet, .. } => assert!(!quiet, "other lanes wake"),
+                    Request::Acknowledge { .. } => {}
+                }
+            }
+            Ok(requests.len())
+        }
+    }
+
+    fn commit(lanes: &SendLanes, lane: Lane, len: usize) {
+        let kind = match lane {
+            Lane::Large => Kind::Chunk,
+            _ => Kind::Message,
+        };
+        lanes.ring(lane).claim(len).unwrap().commit(kind, 0, 0, 1);
+    }
+
+    #[test]
+    fn of_what_is_pushed_together_on_the_large_lane_the_last_wakes_and_not_much_goes_unheard() {
+        const CHUNK: usize = 64 << 10;
+        let sizes = LaneSizes {
+            large: 16 << 20,
+            ..LaneSizes::default()
+        };
+        let memory = SendMemory {
+            rings: anonymous_lanes(&sizes).unwrap(),
+            cells: None,
+        };
+        let lanes = SendLanes::new(memory, Integrity::None);
+        let mut sender = Sender::new(Recorder::default(), [0; LANES]);
+        let mut pushed = |count: usize| {
+            for _ in 0..count {
+                commit(&lanes, Lane::Large, CHUNK);
+            }
+            commit(&lanes, Lane::Ordinary, 10);
+            sender.push(&lanes).unwrap();
+            std::mem::take(&mut sender.fabric.0)
+        };
+        assert_eq!(pushed(1).iter().filter(|(_, quiet)| *quiet).count(), 0);
+        let four: Vec<bool> = pushed(4).into_iter().map(|(_, quiet)| quiet).collect();
+        assert_eq!(four, [true, true, true, false]);
+        let mut woken = None;
+        let many = pushed(40);
+        assert!(many.iter().filter(|(_, quiet)| *quiet).count() > 20);
+        assert_eq!(many.last().map(|(_, quiet)| *quiet), Some(false));
+        for (end, quiet) in many {
+            let woken = woken.get_or_insert(end);
+            assert!(
+                end - *woken <= QUIET_SPAN + CHUNK as u64 + 64,
+                "{} bytes unheard",
+                end - *woken
+            );
+            if !quiet {
+                *woken = end;
+            }
+        }
     }
 }

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::address::{Terms, correlation_in};
+use crate::assembly::Progress;
 use crate::breakage::{Breakage, is_broken};
-use crate::chunk::{Chunk, ChunkError, MAX_CHUNK, Progress};
+use crate::chunk::{Chunk, ChunkError, MAX_CHUNK};
 use crate::clock::Stamp;
 use crate::control::Control;
 use crate::dead_letter::Reason;

@@ -8,6 +8,7 @@
 pub mod address;
 mod answer;
 pub mod ask;
+mod assembly;
 mod breakage;
 pub mod buffer;
 mod candidates;

@@ -22,7 +22,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use crate::address::Address;
-use crate::chunk::Assembler;
+use crate::assembly::Assembler;
 use crate::dead_letter::DeadLetter;
 use crate::frame::Integrity;
 use crate::handshake::Identity;
@@ -243,7 +243,8 @@ impl PeerInner {
         if let Some(cells) = link.cells {
             lanes.tell_in(cells);
         }
-        let assembler = Assembler::new(lanes.rings[Lane::Large.index()].capacity());
+        let allowance = lanes.rings[Lane::Large.index()].capacity();
+        let assembler = Assembler::new(allowance, node.assembly_pool.clone());
         let large = LargeLane::new(send.ring(Lane::Large));
         send.ring(Lane::Large).lend(link.sender.gathers());
         let doorbell = OnceLock::new();

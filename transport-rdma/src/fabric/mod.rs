@@ -32,6 +32,8 @@ pub(crate) enum Request {
         end: Position,
         /// The end of what appears at the peer stands in other memory.
         lent: Option<Lent>,
+        /// A peer that sleeps may sleep on: a write that wakes it follows, whatever happens.
+        quiet: bool,
     },
     /// Tell the peer up to where its ring of this lane has been consumed.
     Acknowledge {

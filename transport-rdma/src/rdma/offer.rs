@@ -23,7 +23,8 @@ mod field {
     pub(super) const REGION: usize = 16;
 }
 
-const VERSION: u8 = 1;
+/// Since 2, an end that sleeps is woken by what its peer asks an event for, and by nothing else.
+const VERSION: u8 = 2;
 /// Bytes of an offer.
 const SIZE: usize = field::REGIONS + (1 + LANES) * field::REGION;
 /// Queue pair numbers and packet numbers have 24 bits.
@@ -184,7 +185,7 @@ mod tests {
         assert_eq!(bytes.len(), 96);
         assert_eq!(
             bytes[..16],
-            [1, 5, 0x34, 0x12, 0x11, 0, 0, 0, 0xba, 0xdc, 0xfe, 0, 1, 0, 0, 0]
+            [2, 5, 0x34, 0x12, 0x11, 0, 0, 0, 0xba, 0xdc, 0xfe, 0, 1, 0, 0, 0]
         );
         assert_eq!(bytes[16..20], [0, 1, 2, 3]);
         assert_eq!(
@@ -206,7 +207,7 @@ mod tests {
             bytes[at] = value;
             Offer::decode(&bytes)
         };
-        for (at, value) in [(0, 2), (1, 0), (1, 6), (7, 1), (11, 1), (12, 2)] {
+        for (at, value) in [(0, 1), (0, 3), (1, 0), (1, 6), (7, 1), (11, 1), (12, 2)] {
             assert!(broken(at, value).is_err(), "byte {at} = {value}");
         }
         let mut wraps = example();

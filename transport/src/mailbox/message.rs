@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Port;
+use crate::assembly::Assembled;
 use crate::clock::Stamp;
 use crate::dead_letter::Reason;
 use crate::node::NodeInner;
@@ -57,7 +58,7 @@ pub(crate) enum Payload<'p> {
     /// They stand where they arrived.
     Lent(&'p [u8]),
     /// They were put together from chunks.
-    Whole(Vec<u8>),
+    Whole(Assembled),
 }
 
 impl Payload<'_> {

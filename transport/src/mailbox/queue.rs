@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use super::{Payload, Port};
+use crate::assembly::Assembled;
 use crate::clock::Stamp;
 use crate::lane::FrameEnd;
 use crate::latency::Timer;
@@ -43,7 +44,7 @@ impl Entry {
 pub(super) struct Batch {
     pub(super) bytes: VecDeque<u8>,
     /// Messages that were put together from chunks: handed on as they are.
-    pub(super) apart: VecDeque<Vec<u8>>,
+    pub(super) apart: VecDeque<Assembled>,
     /// Of the messages that have one.
     pub(super) traces: VecDeque<TraceContext>,
     pub(super) entries: VecDeque<Entry>,

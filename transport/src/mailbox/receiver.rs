@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::queue::Batch;
 use super::{MailboxClosed, MailboxShared, Message, Overflow, Port};
+use crate::assembly::Assembled;
 use crate::control::Control;
 use crate::dead_letter::Reason;
 use crate::node::NodeInner;
@@ -27,7 +28,7 @@ pub struct Mailbox {
     taken: usize,
     offset: usize,
     /// The message that is lent, when it lay apart.
-    large: Vec<u8>,
+    large: Option<Assembled>,
     /// The trace context of the message that is lent.
     trace: Option<TraceContext>,
 }
@@ -48,7 +49,7 @@ impl Mailbox {
             ports: Vec::new(),
             taken: 0,
             offset: 0,
-            large: Vec::new(),
+            large: None,
             trace: None,
         }
     }
@@ -118,11 +119,11 @@ impl Mailbox {
         let start = self.offset;
         self.taken += 1;
         self.offset += entry.bytes();
-        if entry.apart || !self.large.is_empty() {
+        if entry.apart || self.large.is_some() {
             // The one that was lent before this one is done with.
             self.large = match entry.apart {
-                true => self.front.apart.pop_front().unwrap_or_default(),
-                false => Vec::new(),
+                true => self.front.apart.pop_front(),
+                false => None,
             };
         }
         if entry.traced || self.trace.is_some() {
@@ -139,10 +140,9 @@ impl Mailbox {
         if let Some(port) = port {
             port.take();
         }
-        let payload = if entry.apart {
-            &self.large[..]
-        } else {
-            &self.front.bytes.as_slices().0[start..self.offset]
+        let payload = match &self.large {
+            Some(large) => large,
+            None => &self.front.bytes.as_slices().0[start..self.offset],
         };
         Message {
             payload,

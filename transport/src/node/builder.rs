@@ -175,6 +175,7 @@ impl NodeBuilder {
             events: Events::default(),
             latencies: Arc::default(),
             buffers: Arc::default(),
+            assembly_pool: Arc::default(),
             peers: Mutex::default(),
             peers_version: AtomicU64::new(1),
             attention: AtomicBool::new(false),

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use super::Drive;
 use crate::address::{Address, Target};
 use crate::answer::Guests;
+use crate::assembly::AssemblyPool;
 use crate::buffer::{Buffer, BufferPool};
 use crate::dead_letter::{DeadLetter, DeadLetters, Reason};
 use crate::doze;
@@ -46,6 +47,7 @@ pub(crate) struct NodeInner {
     pub(crate) events: Events,
     pub(crate) latencies: Arc<Latencies>,
     pub(super) buffers: Arc<BufferPool>,
+    pub(crate) assembly_pool: Arc<AssemblyPool>,
     pub(crate) peers: Mutex<Vec<Arc<PeerInner>>>,
     pub(crate) peers_version: AtomicU64,
     /// Something happened to a peer that its link does not tell of: see [`NodeInner::attend`].

@@ -5,8 +5,8 @@ use std::sync::{Arc, MutexGuard};
 
 use super::routes::Closing;
 use super::{Handles, PeerInner};
+use crate::assembly::Assembler;
 use crate::breakage::{Breakage, is_broken};
-use crate::chunk::Assembler;
 use crate::drive::{Sleep, Turn};
 use crate::lane::{LANES, Lane};
 use crate::link::{LinkReceiver, ReceiveLanes};

@@ -165,6 +165,12 @@ impl SendRing {
         self.walk(from, self.claimed(), limit).end
     }
 
+    /// Whether a frame stands at `position`, the end of a piece, that is committed and not part of it: a push of the lane has more
+    /// to carry.
+    pub fn goes_on(&self, position: Position) -> bool {
+        position < self.claimed() && self.word(position).load(Ordering::Relaxed) != 0
+    }
+
     /// As [`SendRing::committed`], for a link that writes into a ring of zeroes: stops at the ring's end, and says what
     /// of the last frame is more than zeroes.
     pub fn committed_piece(&self, from: Position, limit: u64) -> Piece {

@@ -29,6 +29,15 @@ pub(super) struct Queue {
     counts: Arc<Counts>,
 }
 
+/// Which completions make an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Event {
+    /// Every one.
+    Any,
+    /// Of a receive whose sender asked for it (`IBV_SEND_SOLICITED`), and every failure.
+    Solicited,
+}
+
 /// How many completions and events there were.
 #[derive(Default)]
 pub(crate) struct Counts {
@@ -102,10 +111,11 @@ impl Queue {
         GenericCompletionQueue::from(self.queue.clone())
     }
 
-    /// Asks for an event at the next completion, also one that has come since the last poll began.
-    pub(super) fn arm(&self) -> Result<(), LinkError> {
+    /// Asks for an event at the next completion of this kind, also one that has come since the last poll began.
+    pub(super) fn arm(&self, at: Event) -> Result<(), LinkError> {
+        let solicited = i32::from(at == Event::Solicited);
         // SAFETY: the queue is alive as long as the handle.
-        let refused = unsafe { ibv_req_notify_cq(self.queue.cq().as_ptr(), 0) };
+        let refused = unsafe { ibv_req_notify_cq(self.queue.cq().as_ptr(), solicited) };
         if refused != 0 {
             return Err(LinkError::Device(format!(
                 "no completion event can be had: error {refused}"

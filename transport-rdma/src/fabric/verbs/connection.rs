@@ -14,7 +14,7 @@ use transport::lane::{LANES, Lane};
 use transport::link::{LaneMemory, LinkError};
 use transport::memory::RingMemory;
 
-use super::completion::{Channel, Queue};
+use super::completion::{Channel, Event, Queue};
 use super::device::{Device, because};
 use super::lending::Lending;
 use super::receives::{ReceiveRequests, Receives};
@@ -325,6 +325,6 @@ impl Connection {
 
     /// Asks for an event when work requests complete.
     pub(crate) fn arm_send_completions(&self) -> Result<(), LinkError> {
-        self.send_completions.arm()
+        self.send_completions.arm(Event::Any)
     }
 }

@@ -23,6 +23,8 @@ pub(super) struct Gather<'m> {
     pub(super) key: u32,
     /// Immediate data.
     pub(super) immediate: Option<u32>,
+    /// Whether its arrival wakes a peer that sleeps.
+    pub(super) wakes: bool,
 }
 
 /// Posts it, to tell of its completion. False when the queue is full.
@@ -38,6 +40,9 @@ pub(super) fn post(queue_pair: &GenericQueuePair, id: u64, gather: &Gather<'_>) 
     request.sg_list = pieces.as_mut_ptr();
     request.num_sge = pieces.len() as i32;
     request.send_flags = ibv_send_flags::IBV_SEND_SIGNALED.0;
+    if gather.wakes {
+        request.send_flags |= ibv_send_flags::IBV_SEND_SOLICITED.0;
+    }
     request.opcode = match gather.immediate {
         None => ibv_wr_opcode::IBV_WR_RDMA_WRITE,
         Some(_) => ibv_wr_opcode::IBV_WR_RDMA_WRITE_WITH_IMM,

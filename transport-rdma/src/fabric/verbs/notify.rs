@@ -13,7 +13,7 @@
 //! A post of the peer either precedes *c* in the send queue or follows it.
 //! - If it follows: the same lock orders the look at the wish after *c*'s, so it saw the same wish (a later one could
 //!   only be the receiver's own, which it has not made); it ends with a wake-up, whose completion comes after the
-//!   request for an event, and makes the channel readable, or came before it and was found.
+//!   request for an event, and makes the channel readable, or came before it and was found. Or it is *quiet*, see below.
 //! - If it precedes: writes of a reliable connection are carried out in order, and the completion of a write with
 //!   immediate data at the receiver makes the data of all writes before it visible. The receiver had that completion
 //!   in its hands before it looked at its rings; so it saw the bytes, and did not sleep.
@@ -21,6 +21,15 @@
 //! While its wish is not confirmed (the peer's process is busy elsewhere, or its queue is full), the receiver sleeps
 //! for a bounded time only, by a timer, first 1 ms, then twice that, up to 64 ms. The peer confirms when it polls; if
 //! it sleeps itself, its own wish makes our announcement wake it. So two idle ends confirm each other and stop.
+//!
+//! # What a sleeper sleeps on through
+//!
+//! The receiver asks for *solicited* events. Wake-ups and notices are sent as such, except that a write of the large lane is
+//! *quiet* while more of the lane is committed behind it ([`crate::link`]): being woken by each chunk of a long message costs
+//! the device of both ends more than the sleep is worth. What is committed is pushed, by this push or by the one that its
+//! committer owes; so a write that is not quiet follows, or the link ends, which the receiver hears of otherwise. Nobody
+//! waits for what a quiet write has brought: no more than an eighth of the ring goes out in such writes in a row, so the sender
+//! is never out of room for them alone; and what else the sender posts, in a list with it, has a wake-up of its own.
 //!
 //! Wake-ups cost a little more than plain writes. They stay on over a sleep, so that a peer that answers now and then
 //! costs no announcements, and are taken back when many have come without a sleep between them.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rdma_mummy_sys::{ibv_post_recv, ibv_qp, ibv_recv_wr};
 use transport::link::LinkError;
 
-use super::completion::{Channel, Completion, Queue};
+use super::completion::{Channel, Completion, Event, Queue};
 use super::connection::Connection;
 use crate::limits;
 
@@ -90,8 +90,9 @@ impl Receives {
         Ok(())
     }
 
+    /// Asks for an event at the next wake-up, or at a notice that wakes.
     pub(crate) fn arm(&self) -> Result<(), LinkError> {
-        self.completions.arm()
+        self.completions.arm(Event::Solicited)
     }
 
     pub(super) fn channel(&self) -> &Channel {

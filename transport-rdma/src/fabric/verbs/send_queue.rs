@@ -55,6 +55,11 @@ impl Write {
         }
     }
 
+    /// Whether a peer that sleeps is left alone: another write is certain to follow.
+    fn is_quiet(&self) -> bool {
+        matches!(self, Write::Link(Request::Write { quiet: true, .. }))
+    }
+
     fn is_large(&self) -> bool {
         matches!(
             self,
@@ -156,6 +161,7 @@ impl SendQueue {
             address: remote.address.wrapping_add(offset as u64),
             key: remote.key,
             immediate: write.notice(self.peer.small_frames),
+            wakes: !write.is_quiet(),
         };
         // The queue pair lives as long as this.
         if !gather::post(&self.queue_pair, id, &gather)? {
@@ -214,6 +220,11 @@ impl SendQueue {
                 obeyed = self.obeyed;
             }
             let immediate = notice.or(wish.filter(|_| is_last)).map(u32::to_be);
+            // The last of several also wakes for those before it, which may have no notices of their own.
+            let is_quiet = write.is_quiet() && (taken == 1 || !is_last);
+            if immediate.is_some() && !is_quiet {
+                flags |= WorkRequestFlags::Solicited;
+            }
             match write {
                 Write::Link(Request::Write {
                     lane, offset, len, ..
