@@ -12,8 +12,8 @@ use crate::journal::Journal;
 use crate::listing::Listing;
 use crate::medium::{Access, Medium, read_full};
 use crate::retention::Held;
+use crate::sealed_records::Sealed;
 use crate::segment::{self, Header};
-use crate::segment_index::Sealed;
 use crate::upkeep::Upkeep;
 
 /// What moving to a cold directory did.

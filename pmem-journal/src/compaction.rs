@@ -16,8 +16,8 @@ use crate::medium::Medium;
 use crate::reserve;
 use crate::retention::Held;
 use crate::scan::{Checks, Scanner, Step};
+use crate::sealed_records::Sealed;
 use crate::segment::{DATA, FOOTER, Footer, HUGE_PAGE, Header, MIN_SIZE};
-use crate::segment_index::Sealed;
 use crate::upkeep::Upkeep;
 
 /// What compaction may take out.

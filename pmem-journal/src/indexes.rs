@@ -7,8 +7,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, Result};
+use crate::medium::in_memory::InMemory;
 use crate::medium::{Access, Medium};
-use crate::segment_index::{self, InMemory, Sealed, SegmentIndex};
+use crate::sealed_records::Sealed;
+use crate::segment_index::{self, SegmentIndex};
 use crate::table::TableError;
 
 /// Indexes kept open at once.

@@ -73,6 +73,7 @@ mod retention;
 mod rotation;
 mod scan;
 mod sealed;
+mod sealed_records;
 mod segment;
 mod segment_index;
 mod select;

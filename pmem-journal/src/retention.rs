@@ -14,7 +14,7 @@ use crate::journal::Journal;
 use crate::listing::Listing;
 use crate::medium::Medium;
 use crate::recover::open_segment;
-use crate::segment_index::Sealed;
+use crate::sealed_records::Sealed;
 use crate::upkeep::Upkeep;
 
 /// Which segments may go: those that any of the rules names. Without a rule none may.

@@ -14,8 +14,8 @@ use crate::medium::Medium;
 use crate::medium::file::FileMedium;
 use crate::reader::Reader;
 use crate::recover::open_segment;
+use crate::sealed_records::Sealed;
 use crate::segment;
-use crate::segment_index::Sealed;
 
 /// A segment that is full: its events are durable, and its bytes change no more.
 #[derive(Clone, Debug, PartialEq, Eq)]

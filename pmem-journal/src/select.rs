@@ -10,7 +10,8 @@ use crate::medium::file::FileMedium;
 use crate::reader::Reader;
 use crate::replay::{OpenSegment, Replay};
 use crate::scan::{Checks, Scanner, Step};
-use crate::segment_index::{Places, Sealed};
+use crate::sealed_records::Sealed;
+use crate::segment_index::Places;
 
 /// Which events to read.
 #[derive(Clone, Debug, PartialEq, Eq)]

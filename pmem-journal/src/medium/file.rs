@@ -3,6 +3,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -53,30 +54,32 @@ impl FileMedium {
     }
 }
 
-/// `pace` is asked before each step; without one there are no steps.
+/// With a pace it is asked before each step, and the step is on the medium before the next.
 fn reserve_and_zero(file: &File, len: u64, pace: Option<Pace<'_>>) -> io::Result<()> {
     match fallocate(file, FallocateFlags::empty(), 0, len) {
         // A file system without fallocate: writing the zeroes reserves the space as well.
         Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => {}
         Err(e) => return Err(e.into()),
     }
-    let step = if pace.is_some() { ZEROES_STEP } else { len.max(1) };
-    let mut start = 0;
-    while start < len {
-        let end = len.min(start + step);
-        if let Some(pace) = pace {
-            pace(start)?;
-        }
-        for at in (start..end).step_by(ZEROES.len()) {
-            let n = (end - at).min(ZEROES.len() as u64);
-            file.write_all_at(&ZEROES[..n as usize], at)?;
-        }
-        if pace.is_some() {
-            writeback::finish(file, start, end - start)?;
-        }
-        start = end;
+    let Some(pace) = pace else {
+        zero(file, 0..len)?;
+        return file.sync_all();
+    };
+    for start in (0..len).step_by(ZEROES_STEP as usize) {
+        let end = len.min(start + ZEROES_STEP);
+        pace(start)?;
+        zero(file, start..end)?;
+        writeback::finish(file, start, end - start)?;
     }
     file.sync_all()
+}
+
+fn zero(file: &File, bytes: Range<u64>) -> io::Result<()> {
+    for at in bytes.clone().step_by(ZEROES.len()) {
+        let n = (bytes.end - at).min(ZEROES.len() as u64);
+        file.write_all_at(&ZEROES[..n as usize], at)?;
+    }
+    Ok(())
 }
 
 impl Medium for FileMedium {

@@ -7,6 +7,7 @@
 
 pub(crate) mod direct;
 pub(crate) mod file;
+pub(crate) mod in_memory;
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code)]
 mod nt;
