@@ -313,3 +313,41 @@ impl Journal {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use crate::{Event, Expected, Journal, Mode, Options};
+
+    /// How long a lone append takes to return where the last group was of a thousand, and its sync took so long.
+    fn alone_after_a_crowd(most: Duration, last_sync: Duration) -> Duration {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options::new()
+            .require(Mode::Buffered)
+            .segment_size(64 << 10)
+            .gather(most);
+        let (journal, _) = Journal::open_with(dir.path(), &options).unwrap();
+        {
+            let group = &mut journal.lock().group;
+            group.expected = 1000;
+            group.last_sync = last_sync;
+        }
+        let started = Instant::now();
+        journal
+            .append(&[Event::new(1, 1, b"alone")], Expected::Any)
+            .unwrap();
+        started.elapsed()
+    }
+
+    #[test]
+    fn who_is_expected_and_does_not_come_is_waited_for_no_longer_than_the_cap_or_a_sync() {
+        const NEVER: Duration = Duration::from_secs(3600);
+        let cap = Duration::from_millis(20);
+        for (most, last_sync) in [(cap, NEVER), (NEVER, cap)] {
+            let took = alone_after_a_crowd(most, last_sync);
+            assert!(took >= cap, "it gathered for {took:?} only");
+            assert!(took < Duration::from_secs(60), "it gathered for {took:?}");
+        }
+    }
+}

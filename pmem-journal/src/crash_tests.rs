@@ -323,7 +323,19 @@ fn run_damage(suite: Suite) -> Result<(), String> {
     }
     let mut misdirected = medium.disk();
     misdirected.misdirect(&name, segment::DATA, segment::DATA + 3 * 320, 320);
-    check(suite, &misdirected.reborn(u64::MAX), &model).map(drop)
+    check(suite, &misdirected.reborn(u64::MAX), &model)?;
+    journal.close().map_err(|e| e.to_string())?;
+    for mut disk in medium.disk().power_loss(suite.images, 1) {
+        if !disk.contents().contains_key(&name) {
+            return Err("the segment is gone".to_owned());
+        }
+        // The last event: behind the epoch record and two others.
+        disk.damage(&name, segment::DATA + 64 + 2 * 320 + 100);
+        if shown(suite, &disk.reborn(u64::MAX)).is_ok() {
+            return Err("bad media below a good close is taken for a torn tail".to_owned());
+        }
+    }
+    Ok(())
 }
 
 pub(crate) fn suite(kind: Kind) -> Suite {
@@ -370,6 +382,7 @@ fn leaving_out_any_commit_or_sync_is_noticed() {
     let sites = [
         Site::CommitOfRecords,
         Site::CommitOfEpoch,
+        Site::CommitOfClose,
         Site::CommitOfFooter,
         Site::CommitOfHeader,
         Site::SyncOfFile,

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use pmem_journal::{EntityId, Error, Event, Expected, Journal, Mode, Options, Reader, Selection};
 
@@ -178,4 +179,29 @@ fn opening_reads_the_last_segment_alone() {
     assert_eq!(recovery.events, EVENTS);
     let read: Result<Vec<_>, _> = journal.replay(0).unwrap().owned().collect();
     assert!(matches!(read, Err(Error::Corruption { segment, .. }) if segment == "0000000000000001.seg"));
+}
+
+#[test]
+fn opening_says_how_far_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options::new().require(Mode::Buffered).segment_size(16 << 20);
+    let (journal, _) = Journal::open_with(dir.path(), &options).unwrap();
+    for _ in 0..10 {
+        journal
+            .append(&[Event::new(1, 1, &[7; 1 << 20])], Expected::Any)
+            .unwrap();
+    }
+    journal.close().unwrap();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let tell = Arc::clone(&told);
+    let options = options.progress(move |progress| tell.lock().unwrap().push(progress));
+    let (_journal, recovery) = Journal::open_with(dir.path(), &options).unwrap();
+    assert_eq!(recovery.events, 10);
+    let told = told.lock().unwrap();
+    assert!(told.len() >= 2, "{told:?}");
+    assert!(told.is_sorted_by(|a, b| a.done < b.done), "{told:?}");
+    assert!(
+        told.iter().all(|at| at.segment == 0 && at.done <= at.of),
+        "{told:?}"
+    );
 }
