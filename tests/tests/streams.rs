@@ -223,7 +223,7 @@ async fn small_writes_without_a_pause_arrive_though_nothing_is_written_after_the
     let mut pair = Pair::over(Over::Tcp).await;
     let (here, there) = pair.stream().await;
     let ((mut writer, _reader), (_far_writer, mut far_reader)) = (here.split(), there.split());
-    // None of them waits, so all but the first are left to the task that drives the node.
+    // None of them waits, so all but the first two are left to the task that drives the node.
     for number in 0..1_000 {
         let bytes = pattern(number * LEN, LEN);
         let (head, rest) = bytes.split_at(3);
@@ -233,6 +233,67 @@ async fn small_writes_without_a_pause_arrive_though_nothing_is_written_after_the
     let mut all = vec![0; 1_000 * LEN];
     soon("all of it", far_reader.read_exact(&mut all)).await.unwrap();
     assert!(all == pattern(0, all.len()));
+}
+
+/// Half of something, written where the caller says; then the other half or nothing. What was begun arrives in any case.
+async fn what_was_begun_arrives(over: Over) {
+    let mut pair = Pair::over(over).await;
+    let (stream, reading) = pair.stream().await;
+    let (mut writer, _back) = stream.split();
+    let (_echo, mut reader) = reading.split();
+    for round in 0..200_u8 {
+        let begun = [round; 40];
+        let begin = |context: &mut Context<'_>| writer.poll_write_begun(context, &[IoSlice::new(&begun)]);
+        let written = std::future::poll_fn(begin).await.unwrap();
+        assert_eq!(written, begun.len());
+        if round % 2 == 0 {
+            writer.write_all(&[round; 24]).await.unwrap();
+        }
+        let mut came = vec![0; if round % 2 == 0 { 64 } else { 40 }];
+        soon("what was begun", reader.read_exact(&mut came))
+            .await
+            .unwrap();
+        assert!(came.iter().all(|&byte| byte == round));
+    }
+}
+
+#[tokio::test]
+async fn what_was_begun_arrives_over_tcp() {
+    what_was_begun_arrives(Over::Tcp).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_begun_on_a_thread_of_the_runtime_arrives_over_tcp() {
+    // The test's own task is on none of them.
+    tokio::spawn(what_was_begun_arrives(Over::Tcp)).await.unwrap();
+    what_was_begun_arrives(Over::Tcp).await;
+}
+
+#[tokio::test]
+async fn what_was_begun_arrives_over_shm() {
+    what_was_begun_arrives(Over::Shm).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_begun_leaves_before_its_thread_blocks() {
+    let mut pair = Pair::over(Over::Tcp).await;
+    let (stream, reading) = pair.stream().await;
+    let (mut writer, _back) = stream.split();
+    let (_echo, mut reader) = reading.split();
+    let (tell, told) = std::sync::mpsc::channel();
+    let writing = tokio::spawn(async move {
+        let begin = |context: &mut Context<'_>| writer.poll_write_begun(context, &[IoSlice::new(b"begun")]);
+        std::future::poll_fn(begin).await.unwrap();
+        // Ends only once the reader has it.
+        tokio::task::block_in_place(|| told.recv_timeout(PATIENCE)).unwrap();
+    });
+    let mut came = [0; 5];
+    soon("what was begun", reader.read_exact(&mut came))
+        .await
+        .unwrap();
+    assert_eq!(&came, b"begun");
+    tell.send(()).unwrap();
+    writing.await.unwrap();
 }
 
 #[tokio::test]

@@ -50,6 +50,7 @@ impl NodeBuilder {
         let node = self.drive(Drive::Caller).start()?;
         let arrivals = |by| Waker::from(Arc::new(Arrivals(node.inner.weak(), by)));
         let (by_link, by_poller) = (arrivals(By::Link), arrivals(By::Poller));
+        let idle = Waker::from(Arc::new(Idling(node.inner.weak())));
         let poller = {
             let mut driver = lock(&node.inner.driver);
             driver.told_by(Telling::new(runtime.clone(), by_link));
@@ -58,7 +59,7 @@ impl NodeBuilder {
         // Deprecated for descriptors that may be closed while they are registered; this one is owned.
         #[allow(deprecated)]
         let poller = AsyncFd::with_interest(poller, Interest::READABLE).map_err(unfit)?;
-        runtime.spawn(drive(node.inner.clone(), poller, by_poller));
+        runtime.spawn(drive(node.inner.clone(), poller, by_poller, idle));
         Ok(node)
     }
 }
@@ -70,6 +71,8 @@ pub(crate) struct DrivingTask {
     poller: AsyncFd<OwnedFd>,
     /// What the runtime wakes then, while the task sleeps.
     arrivals: Waker,
+    /// What a thread of the runtime wakes when it has nothing else to run.
+    idle: Waker,
     standing: Standing,
     /// It waits for a waker that drives.
     turned_away: TurnedAway,
@@ -80,11 +83,12 @@ pub(crate) struct DrivingTask {
 }
 
 impl DrivingTask {
-    fn new(waker: Waker, poller: AsyncFd<OwnedFd>, arrivals: Waker) -> DrivingTask {
+    fn new(waker: Waker, poller: AsyncFd<OwnedFd>, arrivals: Waker, idle: Waker) -> DrivingTask {
         DrivingTask {
             waker,
             poller,
             arrivals,
+            idle,
             standing: Standing::default(),
             turned_away: TurnedAway::default(),
             over: AtomicBool::new(false),
@@ -149,17 +153,32 @@ impl DrivingTask {
 
     /// Leaves it to the task to push what was committed to this peer. False when there is no such task any more.
     pub(crate) fn postpone(&self, peer: Arc<PeerInner>) -> bool {
-        let mut postponed = lock(&self.postponed);
-        // Under the lock, as it is set: whoever adds to the list before that is seen by the last push.
-        if self.over.load(Ordering::Relaxed) {
-            return false;
-        }
-        postponed.push(peer);
-        drop(postponed);
-        if self.standing.rouse() {
+        let listed = self.list(peer);
+        if listed && self.standing.rouse() {
             self.waker.wake_by_ref();
         }
-        true
+        listed
+    }
+
+    /// As [`DrivingTask::postpone`], to whoever pushes next, or to this thread of the runtime when it has nothing else to run or is
+    /// about to block: no task has to run for it. Where this is no thread of a runtime it is pushed now.
+    pub(crate) fn postpone_until_idle(&self, peer: Arc<PeerInner>) -> bool {
+        let listed = self.list(peer);
+        if listed {
+            // Hands the waker to the runtime's thread, which is all that is wanted of it.
+            let _ = pin!(tokio::task::yield_now()).poll(&mut Context::from_waker(&self.idle));
+        }
+        listed
+    }
+
+    fn list(&self, peer: Arc<PeerInner>) -> bool {
+        let mut postponed = lock(&self.postponed);
+        // Under the lock, as it is set: whoever adds to the list before that is seen by the last push.
+        let listed = !self.over.load(Ordering::Relaxed);
+        if listed {
+            postponed.push(peer);
+        }
+        listed
     }
 
     fn has_postponed(&self) -> bool {
@@ -205,6 +224,24 @@ impl Wake for Arrivals {
     }
 }
 
+/// What a thread of the runtime wakes when it has nothing else to run.
+struct Idling(Weak<NodeInner>);
+
+impl Wake for Idling {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let Some(node) = self.0.upgrade() else { return };
+        let Some(task) = node.task.get() else { return };
+        // A panic must not reach the runtime's thread, which calls this between two tasks.
+        if catch_unwind(AssertUnwindSafe(|| task.push_postponed())).is_err() {
+            task.call();
+        }
+    }
+}
+
 /// Ends the leaving of pushes to the task, however the task ends.
 struct Over<'n>(&'n DrivingTask);
 
@@ -230,11 +267,11 @@ const PASSES_PER_TURN: u32 = 16;
 /// Passes that a waker makes before it leaves the rest to the task: the runtime's other I/O waits for it.
 const PASSES_PER_WAKE: u32 = 4;
 
-async fn drive(node: Arc<NodeInner>, poller: AsyncFd<OwnedFd>, arrivals: Waker) {
+async fn drive(node: Arc<NodeInner>, poller: AsyncFd<OwnedFd>, arrivals: Waker, idle: Waker) {
     let waker = poll_fn(|context| Poll::Ready(context.waker().clone())).await;
     let task = node
         .task
-        .get_or_init(|| DrivingTask::new(waker, poller, arrivals));
+        .get_or_init(|| DrivingTask::new(waker, poller, arrivals, idle));
     let _over = Over(task);
     let mut idle = Idle::new(node.wait);
     let mut timer = pin!(tokio::time::sleep(Duration::ZERO));

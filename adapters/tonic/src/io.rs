@@ -8,6 +8,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tonic::transport::server::Connected;
 use transport::stream::Stream;
 
+use crate::headers;
+
 /// A connection over a stream of a session, for hyper and tonic. Dropped, it ends its direction, as a socket does.
 #[derive(Debug)]
 pub struct RingIo(Stream);
@@ -51,7 +53,7 @@ impl AsyncRead for RingIo {
 
 impl AsyncWrite for RingIo {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().0).poll_write(context, bytes)
+        self.poll_write_vectored(context, &[IoSlice::new(bytes)])
     }
 
     fn poll_write_vectored(
@@ -59,7 +61,14 @@ impl AsyncWrite for RingIo {
         context: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().0).poll_write_vectored(context, pieces)
+        let stream = &mut self.get_mut().0;
+        if let [headers] = pieces
+            && headers::begin_a_message(headers)
+        {
+            let written = stream.sender().poll_write_begun(context, pieces);
+            return written.map_err(io::Error::from);
+        }
+        Pin::new(stream).poll_write_vectored(context, pieces)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod connector;
+mod headers;
 mod incoming;
 mod io;
 

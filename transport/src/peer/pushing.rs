@@ -71,6 +71,23 @@ impl PeerInner {
         self.flush();
     }
 
+    /// As [`PeerInner::flush`], where the caller is about to write the rest of what it has begun: this leaves with the rest, or
+    /// once the runtime's thread that it is called on has nothing else to run.
+    pub(crate) fn flush_with_the_rest(self: &Arc<Self>) {
+        #[cfg(feature = "tokio")]
+        if self.doorbell.get().is_none()
+            && let Some(task) = self.node.task.get()
+            && self.postponed.leave(|| task.postpone_until_idle(self.clone()))
+        {
+            // As in `flush_soon`.
+            fence(Ordering::SeqCst);
+            if self.ended.get().is_none() {
+                return;
+            }
+        }
+        self.flush();
+    }
+
     /// Pushes what was left to the task that drives the node.
     pub(crate) fn push_postponed(&self) {
         if self.postponed.is_left() {

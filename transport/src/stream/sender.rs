@@ -109,10 +109,34 @@ impl StreamSender {
         context: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<Result<usize, StreamError>> {
+        let written = self.poll_commit_all(context.waker(), pieces);
+        if written.is_ready() {
+            self.push();
+        }
+        written
+    }
+
+    /// As [`StreamSender::poll_write_vectored`], where the caller is about to write the rest of what these bytes begin, and the reader can
+    /// do nothing without it: they leave with the rest, or once the thread of tokio that this is called on has nothing else to
+    /// run. Where no task of tokio drives the node, and over shared memory, they leave at once.
+    pub fn poll_write_begun(
+        &mut self,
+        context: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<Result<usize, StreamError>> {
+        let written = self.poll_commit_all(context.waker(), pieces);
+        if written.is_ready() {
+            self.route.peer.flush_with_the_rest();
+        }
+        written
+    }
+
+    /// Commits as much of `pieces` as there is credit for.
+    fn poll_commit_all(&mut self, waker: &Waker, pieces: &[IoSlice<'_>]) -> Poll<Result<usize, StreamError>> {
         let mut rest = Pieces::new(pieces);
         let mut written = 0;
         while rest.len() > 0 {
-            match self.poll_commit(context.waker(), &mut rest, forward::PART) {
+            match self.poll_commit(waker, &mut rest, forward::PART) {
                 Poll::Ready(Ok(len)) => written += len,
                 // What was written is told first; the error or the waiting comes with the next call.
                 _ if written > 0 => break,
@@ -120,7 +144,6 @@ impl StreamSender {
                 Poll::Pending => return Poll::Pending,
             }
         }
-        self.push();
         Poll::Ready(Ok(written))
     }
 
