@@ -17,7 +17,7 @@ const TURN: usize = 400;
 const TURNS: usize = 50;
 const WARM: usize = 5;
 /// Buffers of a turn, and their bytes: messages of one chunk, and of several.
-const BUFFERS: usize = 4;
+const BUFFERS: usize = 2;
 const BUFFER: [usize; 2] = [64 << 10, 160 << 10];
 /// A list may grow once more after the warm-up, as when the machine held a thread up; a message has no share in that.
 const GROWTH: u64 = 8;
