@@ -56,6 +56,9 @@ pub(crate) fn hand_out(
 /// Hands out at most `limit` frames of the control lane. What there was.
 fn hand_out_control(peer: &Arc<PeerInner>, receive: &mut Receive, limit: usize) -> Result<Turn, String> {
     let mut any = Turn::Nothing;
+    if receive.lanes.ring(Lane::Control).is_empty() {
+        return Ok(any);
+    }
     for handed in 0.. {
         if handed == limit {
             receive.left_over = true;

@@ -212,6 +212,9 @@ impl PeerInner {
     /// Takes over the peer's acknowledgements, and wakes those who wait for room.
     pub(super) fn take_credit(&self, receive: &mut Receive) -> Result<Turn, String> {
         let mut any = Turn::Nothing;
+        if receive.lanes.credit == receive.credited {
+            return Ok(any);
+        }
         for lane in Lane::ALL {
             let mut credit = receive.lanes.credit[lane.index()];
             if is_broken(Breakage::ReleasesTooMuch) && credit > receive.credited[lane.index()] {

@@ -189,6 +189,7 @@ impl ReceiveRing {
     }
 
     /// Whether nothing stands at the position that is read next. Never says so wrongly of a whole frame.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         match self.arrival {
             Arrival::Counted | Arrival::Noticed => self.arrived == self.consumed,
