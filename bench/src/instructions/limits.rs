@@ -11,9 +11,9 @@ pub(super) const LIMITS: &[(Way, Part, f64)] = &[
     (Way::Shm, Part::Send, 200.0),
     (Way::Shm, Part::Batch, 114.0),
     (Way::Shm, Part::Many, 83.0),
-    (Way::Shm, Part::Receive, 228.0),
-    // A look at memory that finds nothing is followed by 32 more, at the words alone where frames would show: a third of this.
-    (Way::Shm, Part::Look, 578.0),
+    (Way::Shm, Part::Receive, 230.0),
+    // A look at memory that finds nothing is followed by 32 more, at the words alone where frames would show: half of this.
+    (Way::Shm, Part::Look, 740.0),
     (Way::Tcp, Part::Send, 1062.0),
     (Way::Tcp, Part::Batch, 148.0),
     (Way::Tcp, Part::Many, 119.0),
