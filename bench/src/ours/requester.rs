@@ -237,11 +237,23 @@ impl<'a> Sender<'a> {
         batch: &mut SendBatch<'_>,
         messages: &[Vec<u8>],
     ) -> Result<(), Error> {
+        if let [message] = messages {
+            return self.send_slices(peer, batch, &[message]);
+        }
         let mut slices: [&[u8]; MOST_TOGETHER as usize] = [&[]; MOST_TOGETHER as usize];
         for (slice, message) in slices.iter_mut().zip(messages) {
             *slice = message;
         }
-        let mut left = &slices[..messages.len()];
+        self.send_slices(peer, batch, &slices[..messages.len()])
+    }
+
+    #[inline]
+    fn send_slices(
+        &self,
+        peer: &NearPeer,
+        batch: &mut SendBatch<'_>,
+        mut left: &[&[u8]],
+    ) -> Result<(), Error> {
         while let Some(first) = left.first() {
             let sent = match left.len() {
                 1 => batch.try_send(first).map(|()| 1),
