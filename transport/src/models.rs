@@ -61,7 +61,7 @@ fn try_send(ring: &SendRing, sender: u8, number: u8) -> bool {
 fn try_send_both(ring: &SendRing, sender: u8) -> u8 {
     let messages = [0, 1].map(|number| message(ring, sender, number));
     let bodies = [&messages[0][..], &messages[1]];
-    ring.write(Kind::Message, 7, &bodies).unwrap_or(0) as u8
+    ring.write(Kind::Message, 7, &bodies, |fit| fit).unwrap_or(0) as u8
 }
 
 /// Sends, when there is room.

@@ -176,7 +176,7 @@ impl Ends for Rings {
             let many = &many[..left.min(MANY)];
             left -= self
                 .send
-                .write(Kind::Message, 0, many)
+                .write(Kind::Message, 0, many, |fit| fit)
                 .unwrap_or(0)
                 .clamp(1, left);
         }

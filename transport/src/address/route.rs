@@ -223,14 +223,23 @@ impl Route {
         if short == 0 || self.is_closed() || self.behind.load(Ordering::Acquire) != 0 {
             return 0;
         }
-        let credit = self.take_credit(short as u64) as usize;
-        if credit == 0 {
-            return 0;
-        }
         let ring = self.peer.send.ring(Lane::Ordinary);
-        let committed = ring
-            .write(Kind::Message, self.handle, &messages[..credit])
-            .unwrap_or(0);
+        let mut credit = 0;
+        let written = if messages.len() == 1 {
+            credit = self.take_credit(1) as usize;
+            if credit == 0 {
+                return 0;
+            }
+            ring.write(Kind::Message, self.handle, messages, |fit| fit)
+        } else {
+            // Credit for no more than there is room for: what is taken and given back, others miss in between, and a mailbox
+            // that drops the newest drops theirs.
+            ring.write(Kind::Message, self.handle, &messages[..short], |fit| {
+                credit = self.take_credit(fit as u64) as usize;
+                credit
+            })
+        };
+        let committed = written.unwrap_or(0);
         if committed < credit {
             self.give_back((credit - committed) as u64);
         }

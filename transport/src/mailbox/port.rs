@@ -83,7 +83,7 @@ impl Port {
         self.granted.load(Ordering::Acquire)
     }
 
-    /// Counts a message that was taken, and grants further credit when a quarter of it has been used.
+    /// Counts a message that was taken.
     #[inline]
     pub(crate) fn take(&self) {
         // Written by the mailbox's only consumer.
@@ -107,6 +107,9 @@ impl Port {
         self.taken.load(Ordering::Acquire) + self.given_up.load(Ordering::Acquire)
     }
 
+    /// Grants further credit when a quarter of it has been used. Of two threads that count at once each may miss the other's
+    /// message, and neither grant: the next to count does. That there is a next, where the sender has no credit left, is
+    /// certain: all of the window but one message is more than a quarter, so whoever counts the last one of it grants.
     #[inline]
     fn grant(&self) {
         let window = u64::from(self.mailbox.options.capacity);

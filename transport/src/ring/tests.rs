@@ -77,7 +77,7 @@ fn frames_written_at_once_are_the_bytes_of_frames_written_one_by_one() {
         for _ in 0..200 {
             let mut left = &slices[..];
             while !left.is_empty() {
-                let written = together.write(Kind::Message, 7, left).unwrap();
+                let written = together.write(Kind::Message, 7, left, all).unwrap();
                 for body in &left[..written] {
                     send(&one_by_one, body);
                 }
@@ -105,25 +105,57 @@ fn of_frames_written_at_once_as_many_go_as_there_is_room_for() {
     let (sender, _) = pair(Integrity::None, Arrival::Counted);
     let body = [1; 48];
     let (longest, too_long) = (vec![2; sender.max_body()], vec![3; sender.max_body() + 1]);
-    assert_eq!(sender.write(Kind::Message, 7, &[]), Ok(0));
+    assert_eq!(sender.write(Kind::Message, 7, &[], all), Ok(0));
     // What can never go ends them, and is refused when its turn comes.
-    assert_eq!(sender.write(Kind::Message, 7, &[&body, &too_long, &body]), Ok(1));
+    assert_eq!(
+        sender.write(Kind::Message, 7, &[&body, &too_long, &body], all),
+        Ok(1)
+    );
     assert!(matches!(
-        sender.write(Kind::Message, 7, &[&too_long]),
+        sender.write(Kind::Message, 7, &[&too_long], all),
         Err(ClaimError::TooLarge { .. })
     ));
     assert_eq!(
-        sender.write(Kind::Message, 7, &[&longest, &longest, &longest, &longest]),
+        sender.write(Kind::Message, 7, &[&longest, &longest, &longest, &longest], all),
         Ok(3)
     );
     let left = CAPACITY / size(48) - 1 - 3 * 16;
-    assert_eq!(sender.write(Kind::Message, 7, &[&body[..]; 64]), Ok(left));
+    assert_eq!(sender.write(Kind::Message, 7, &[&body[..]; 64], all), Ok(left));
     assert_eq!(
-        sender.write(Kind::Message, 7, &[&body]),
+        sender.write(Kind::Message, 7, &[&body], all),
         Err(ClaimError::Full { free: 0, needed: 64 })
     );
     sender.close();
-    assert_eq!(sender.write(Kind::Message, 7, &[&body]), Err(ClaimError::Closed));
+    assert_eq!(
+        sender.write(Kind::Message, 7, &[&body], all),
+        Err(ClaimError::Closed)
+    );
+}
+
+#[test]
+fn of_frames_written_at_once_no_more_go_than_are_allowed_of_those_that_fit() {
+    let (sender, mut receiver) = pair(Integrity::None, Arrival::Counted);
+    let bodies = [[1; 8], [2; 8], [3; 8]];
+    let slices = bodies.each_ref().map(|body| &body[..]);
+    let mut asked = Vec::new();
+    for allowed in [0, 2, 9] {
+        let wrote = sender.write(Kind::Message, 7, &slices, |fit| {
+            asked.push(fit);
+            allowed
+        });
+        assert_eq!(wrote, Ok(allowed.min(3)));
+    }
+    assert_eq!(asked, [3, 3, 3]);
+    carry(&sender, &mut receiver);
+    let came: Vec<u8> = std::iter::from_fn(|| take(&mut receiver))
+        .map(|body| body[0])
+        .collect();
+    assert_eq!(came, [1, 2, 1, 2, 3]);
+}
+
+/// Lets all go that fit.
+fn all(fit: usize) -> usize {
+    fit
 }
 
 #[test]

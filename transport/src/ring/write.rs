@@ -13,15 +13,23 @@ const SPAN: u64 = if cfg!(loom) { 128 } else { 4 << 10 };
 
 impl SendRing {
     /// Writes a frame of this kind, for this mailbox, around each of the bodies: as many of the first of them as there is room
-    /// for in one piece of the ring. They become visible together, in their order. Returns how many; none only of none.
+    /// for in one piece of the ring, and of those as many as `allow` says, which is asked once and told how many fit. They become
+    /// visible together, in their order. Returns how many: fewer than allowed where others have taken room meanwhile.
     ///
     /// # Errors
     /// As [`SendRing::claim`], of the first.
     #[inline(always)]
-    pub fn write(&self, kind: Kind, mailbox: u16, bodies: &[&[u8]]) -> Result<usize, ClaimError> {
+    pub fn write(
+        &self,
+        kind: Kind,
+        mailbox: u16,
+        mut bodies: &[&[u8]],
+        mut allow: impl FnMut(usize) -> usize,
+    ) -> Result<usize, ClaimError> {
         let Some(first) = bodies.first() else {
             return Ok(0);
         };
+        let mut asked = false;
         let max = self.max_body();
         if first.len() > max {
             return Err(ClaimError::TooLarge {
@@ -53,6 +61,17 @@ impl SendRing {
                     break;
                 }
                 (count, size) = (count + 1, next);
+            }
+            if !asked {
+                asked = true;
+                let allowed = allow(count).min(count);
+                bodies = &bodies[..allowed];
+                if allowed == 0 {
+                    return Ok(0);
+                }
+                if allowed < count {
+                    continue;
+                }
             }
             // Release: as in `claim`.
             if self
