@@ -8,11 +8,10 @@ use crate::journal::State;
 use crate::medium::MediumFile;
 use crate::segment;
 
-/// A large batch is written as it is encoded, in pieces of this many bytes, so that the medium works meanwhile. In tests
-/// they are small, so that crashes fall between them.
+/// A large batch is written as it is encoded, in pieces that end at multiples of this many bytes of the file, so that the medium
+/// works meanwhile, by whole pages and requests that follow upon one another. In tests they are small, so that crashes fall
+/// between them.
 const AHEAD: usize = if cfg!(test) { 256 } else { 128 << 10 };
-/// The medium works by whole pages.
-const PAGE: u64 = if cfg!(test) { 64 } else { 4096 };
 
 /// What became of a batch before its commit.
 pub(crate) enum Taken {
@@ -210,12 +209,13 @@ fn refuse_large_tags(event: &Event<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Writes the whole pages of what is pending and ends at `end`. The commit that follows, whoever makes it, covers them; until
+/// Writes the whole pieces of what is pending and ends at `end`. The commit that follows, whoever makes it, covers them; until
 /// then they may be a batch without its end, which does not exist.
 #[cold]
 fn write_ahead(file: &dyn MediumFile, end: u64, pending: &mut Vec<u8>) -> std::io::Result<()> {
     let at = end - pending.len() as u64;
-    let whole = (end / PAGE * PAGE).saturating_sub(at) as usize;
+    let pieces_end = end / AHEAD as u64 * AHEAD as u64;
+    let whole = pieces_end.saturating_sub(at) as usize;
     file.write_ahead(at, &pending[..whole])?;
     pending.drain(..whole);
     Ok(())
