@@ -85,6 +85,12 @@ impl Indexes {
         cache.open.retain(|(index, _)| *index != segment);
     }
 
+    /// No index is made while this is held. On a full disk one would take the room that the reserve leaves for a moment, between
+    /// what was written over a part of it and the rest that is set aside anew.
+    pub(crate) fn pause(&self) -> MutexGuard<'_, ()> {
+        self.building.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Makes the index of the segment if there is no good one.
     pub(crate) fn ensure(&self, segment: u64) -> Result<()> {
         self.get(segment).map(drop)

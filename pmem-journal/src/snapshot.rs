@@ -223,11 +223,16 @@ impl Journal {
                 max: MAX_KEEP,
             });
         }
-        let (medium, journal, end) = {
+        let (medium, indexes, journal, end) = {
             let state = self.lock();
             state.refuse_if_poisoned()?;
-            let header = &state.segment.header;
-            (Arc::clone(&state.medium), header.journal, state.durable_events())
+            let (medium, indexes) = (Arc::clone(&state.medium), Arc::clone(state.index.indexes()));
+            (
+                medium,
+                indexes,
+                state.segment.header.journal,
+                state.durable_events(),
+            )
         };
         for snapshot in snapshots {
             let actual = self.sequence(snapshot.entity)?;
@@ -251,6 +256,7 @@ impl Journal {
             .saving
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let _paused = indexes.pause();
         let saved = save(&*medium, &journal, snapshots, keep, end);
         self.refill_reserve();
         saved
