@@ -218,6 +218,7 @@ mod tests {
     use super::*;
     use crate::chunk::EXTENSION;
     use crate::chunk::tests::chunk;
+    use crate::random::Random;
 
     fn take<'c>(
         assembler: &mut Assembler,
@@ -329,31 +330,29 @@ mod tests {
     fn whatever_comes_memory_stays_within_the_allowance() {
         const MAX: u32 = 64;
         const ALLOWANCE: u64 = 100;
-        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-        let mut random = |limit: u64| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            (state >> 11) % limit
-        };
+        let mut random = Random::new(1);
         let pool: Arc<AssemblyPool> = Arc::default();
         let (mut whole, mut refused) = (0, 0);
         for _ in 0..2_000 {
             let mut assembler = Assembler::new(ALLOWANCE, pool.clone());
             let mut model: HashMap<u16, (u32, Vec<u8>)> = HashMap::new();
             for step in 0..200_u64 {
-                let handle = random(3) as u16;
+                let handle = random.below(3) as u16;
                 let (total, offset) = match model.get(&handle) {
                     // Mostly what is due.
-                    Some((total, bytes)) if random(30) > 0 => (*total, bytes.len() as u32),
+                    Some((total, bytes)) if random.below(30) > 0 => (*total, bytes.len() as u32),
                     _ => (
-                        random(80) as u32,
-                        if random(10) > 0 { 0 } else { random(80) as u32 },
+                        random.below(80) as u32,
+                        if random.below(10) > 0 {
+                            0
+                        } else {
+                            random.below(80) as u32
+                        },
                     ),
                 };
                 let left = u64::from(total.saturating_sub(offset));
-                let bytes = vec![step as u8; random(left.min(20) + 1) as usize];
-                let abandoned = random(20) == 0;
+                let bytes = vec![step as u8; random.below(left.min(20) + 1) as usize];
+                let abandoned = random.below(20) == 0;
                 let mut sent = chunk(total, offset);
                 sent.abandoned = abandoned;
                 let mut extension = [0; EXTENSION];

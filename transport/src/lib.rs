@@ -44,6 +44,8 @@ pub mod peer;
 pub mod permit;
 pub mod protocol;
 mod questions;
+#[cfg(any(test, feature = "sim"))]
+mod random;
 pub mod reference;
 pub mod ring;
 pub mod session;

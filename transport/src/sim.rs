@@ -38,7 +38,6 @@ mod faults;
 mod history;
 mod host;
 mod links;
-mod random;
 mod surroundings;
 mod world;
 

@@ -193,6 +193,7 @@ mod tests {
     use crate::buffer::BufferPool;
     use crate::frame::{Integrity, size};
     use crate::memory::RingMemory;
+    use crate::random::Random;
 
     const CAPACITY: usize = 4096;
     const EXTENSION: usize = 16;
@@ -238,26 +239,22 @@ mod tests {
         let (lending, copied) = (ring(), ring());
         lending.lend(true);
         let mut gathers = true;
-        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-        let mut random = |limit: u64| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            (state >> 11) % limit
-        };
+        let mut random = Random::new(1);
         let (mut pushed, mut released) = (0, 0);
         let mut ends = VecDeque::new();
         let (mut alone, mut settled) = (0, 0);
         for step in 0..20_000_u64 {
-            match random(10) {
+            match random.below(10) {
                 0..4 => {
-                    let payload: Vec<u8> = (0..random(900)).map(|byte| (byte + step) as u8 | 1).collect();
-                    let lent = (random(3) > 0).then_some(&pool);
+                    let payload: Vec<u8> = (0..random.below(900))
+                        .map(|byte| (byte + step) as u8 | 1)
+                        .collect();
+                    let lent = (random.below(3) > 0).then_some(&pool);
                     let fits = commit(&lending, step as u8, &payload, lent);
                     assert_eq!(fits, commit(&copied, step as u8, &payload, None));
                 }
                 4..7 => {
-                    let limit = 1 + random(2_000);
+                    let limit = 1 + random.below(2_000);
                     let (piece, part) = if gathers {
                         let Gathered { piece, lent } = lending.gathered_piece(pushed, limit);
                         (piece, lent)
@@ -289,11 +286,11 @@ mod tests {
                     let free = released + CAPACITY as u64;
                     assert!(is_zero(&lending, lending.claimed(), free));
                 }
-                _ if random(10) == 0 => {
+                _ if random.below(10) == 0 => {
                     // The next link goes on from what was acknowledged.
                     settled += usize::from(lending.lent.any.load(Ordering::Relaxed));
                     lending.settle();
-                    gathers = random(2) == 0;
+                    gathers = random.below(2) == 0;
                     lending.lend(gathers);
                     (pushed, ends) = (released, VecDeque::new());
                 }

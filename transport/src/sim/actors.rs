@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::books::{Books, Destination, payload};
 use super::faults::Faults;
 use super::host::{Correspondence, Inbox, Life, Route, TIMING, inbox_name, poll};
-use super::random::Random;
 use crate::connect::connect;
+use crate::random::Random;
 use crate::session::Time;
 use crate::{Address, Event, Peer, SendError};
 

@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 
-use super::random::Random;
 use crate::lane::{LANES, Lane};
 use crate::link::LaneMemory;
+use crate::random::Random;
 use crate::ring::Position;
 use crate::session::Time;
 

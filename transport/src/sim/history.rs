@@ -11,8 +11,8 @@ use super::connection::{Death, Medium};
 use super::faults::Faults;
 use super::host::{Dial, Host, name, poll};
 use super::links::scheme;
-use super::random::Random;
 use super::world::{SharedWorld, World};
+use crate::random::Random;
 use crate::session::Time;
 use crate::wait::lock;
 

@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use super::connection::Medium;
 use super::links::{SimTransport, scheme};
-use super::random::Random;
 use super::surroundings::Simulated;
 use super::world::SharedWorld;
 use crate::connect::ConnectError;
 use crate::peer::PeerInner;
+use crate::random::Random;
 use crate::session::{Time, Timing};
 use crate::wait::{Wait, lock};
 use crate::{

@@ -12,6 +12,7 @@ use crate::link::{
     SendLanes, SendMemory, Transport, TransportError, Wire, lanes_in,
 };
 use crate::memory::RingMemory;
+use crate::random::Random;
 use crate::ring::{Arrival, Position};
 use crate::wait::lock;
 
@@ -119,7 +120,7 @@ impl Handle {
     /// Works on the connection, unless it is over for this end.
     fn with<T>(
         &self,
-        work: impl FnOnce(&mut Connection, &mut super::random::Random, super::Moment) -> T,
+        work: impl FnOnce(&mut Connection, &mut Random, super::Moment) -> T,
     ) -> Result<T, LinkError> {
         let mut world: MutexGuard<'_, World> = lock(&self.world);
         let world = &mut *world;
@@ -298,7 +299,7 @@ impl SimSender {
         connection: &mut Connection,
         lane: Lane,
         lanes: &SendLanes,
-        random: &mut super::random::Random,
+        random: &mut Random,
         now: crate::session::Time,
     ) {
         let (position, index) = (lanes.acknowledged(lane), lane.index());
@@ -330,7 +331,7 @@ impl SimSender {
         connection: &mut Connection,
         lane: Lane,
         lanes: &SendLanes,
-        random: &mut super::random::Random,
+        random: &mut Random,
         now: crate::session::Time,
     ) -> Push {
         let index = lane.index();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::connection::{Connection, Death, End, Medium};
 use super::faults::Faults;
-use super::random::Random;
+use crate::random::Random;
 use crate::session::Time;
 use crate::surroundings::Pending;
 
