@@ -8,12 +8,11 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tempfile::TempDir;
-
 use crate::clock;
 use crate::error::{Error, doing};
 use crate::floor::journal::Shape;
 use crate::measure::{Laps, Metric, RoundResult, Side, rates};
+use crate::scratch::Scratch;
 
 /// Bytes of events that one log is given.
 const LOG_BYTES: u64 = 256 << 20;
@@ -47,7 +46,7 @@ struct Opened {
     log: Box<dyn Log>,
     /// Commits until the next one takes over.
     left: u64,
-    _folder: TempDir,
+    _folder: Scratch,
 }
 
 impl Appends {
@@ -70,10 +69,7 @@ impl Appends {
     }
 
     fn open(&self) -> Result<Opened, Error> {
-        let folder = tempfile::Builder::new()
-            .prefix("bench-journal-")
-            .tempdir_in(&self.dir)
-            .map_err(doing(format!("making a folder in {}", self.dir.display())))?;
+        let folder = Scratch::make_in(&self.dir)?;
         Ok(Opened {
             log: (self.open)(folder.path())?,
             left: (LOG_BYTES / (self.at_once() * self.shape.size as u64)).max(1),

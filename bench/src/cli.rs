@@ -90,6 +90,9 @@ pub(crate) enum Command {
     /// The process with the accounts
     #[command(name = tied::ACCOUNTS_COMMAND, hide = true)]
     AccountsHost,
+    /// The process that removes what a killed one leaves
+    #[command(name = tied::SWEEP_COMMAND, hide = true)]
+    Sweep,
     /// A program that ends with this process's parent
     #[command(name = tied::TIED_COMMAND, hide = true)]
     Tied {

@@ -107,6 +107,12 @@ pub(crate) enum Error {
     #[error("{dir}: {what}; give another --dir")]
     JournalDir { dir: PathBuf, what: String },
 
+    #[error("cannot make a folder in {dir}: {source}; give another with --dir, or in TMPDIR")]
+    NoFolder { dir: PathBuf, source: io::Error },
+
+    #[error("cannot open {path} for --json: {source}")]
+    JsonPath { path: PathBuf, source: io::Error },
+
     #[error(
         "{dir} is not on persistent memory (MAP_SYNC: {source}): give a --dir on a DAX mount, \
          or run under `soft-roce-setup run`, which makes one and names it in PMEM_DIR"
@@ -165,6 +171,8 @@ impl Error {
             Error::DeviceNotNamed { .. }
             | Error::DeviceUnknown { .. }
             | Error::JournalDir { .. }
+            | Error::JsonPath { .. }
+            | Error::NoFolder { .. }
             | Error::NotPersistentMemory { .. }
             | Error::ModeUnavailable { .. }
             | Error::NotBuilt { .. }

@@ -23,6 +23,7 @@ mod ours;
 mod peers;
 mod report;
 mod run;
+mod scratch;
 mod shared_memory;
 mod tied;
 mod top;

@@ -5,13 +5,11 @@ mod links;
 use std::io::IsTerminal;
 use std::path::Path;
 
-use tempfile::TempDir;
-
 use crate::accounts;
 use crate::carrier::Transport;
 use crate::cli::{Accounts, Command, Device, Everything, Floor, Journal, Output, Placement, RING};
 use crate::cores;
-use crate::error::{Error, doing};
+use crate::error::Error;
 use crate::floor::journal::{JournalFloor, Mode, Shape};
 use crate::load::Load;
 use crate::machine::{self, Watch};
@@ -20,6 +18,7 @@ use crate::measure;
 use crate::measure::{Amount, Schedule, Side, take_turns};
 use crate::ours;
 use crate::report::{JsonLines, Measurement, Subject, Table};
+use crate::scratch::{self, Scratch};
 use crate::two_process::Work;
 use links::Link;
 
@@ -52,7 +51,10 @@ pub(crate) fn run(command: Command) -> Result<(), Error> {
             std::time::Duration::from_secs_f64(options.scraped_every),
         ),
         Command::Instructions(options) => instructions(&options.output),
-        Command::Counted { way, part } => crate::instructions::run_part(way, part),
+        Command::Counted { way, part } => {
+            crate::tied::die_with_parent()?;
+            crate::instructions::run_part(way, part)
+        }
         #[cfg(feature = "journal-peers")]
         Command::PeerAppends {
             peer,
@@ -75,6 +77,7 @@ pub(crate) fn run(command: Command) -> Result<(), Error> {
             .map_or(Ok(()), cores::obey)
             .and_then(|()| crate::two_process::serve()),
         Command::AccountsHost => accounts::serve(),
+        Command::Sweep => scratch::sweep(),
         Command::Tied {
             core,
             program,
@@ -89,6 +92,7 @@ pub(crate) fn run(command: Command) -> Result<(), Error> {
 pub(crate) fn everything(options: &Everything) -> Result<(), Error> {
     place(&options.placement)?;
     let mut report = Report::begin(&options.output)?;
+    let temporary = temporary_folder()?;
     for transport in [Transport::Tcp, Transport::Shm, Transport::Rdma] {
         for work in [Work::PingPong, Work::Stream] {
             let link = Link::plain(transport, work, options.wait, &options.device);
@@ -108,7 +112,6 @@ pub(crate) fn everything(options: &Everything) -> Result<(), Error> {
             }
         }
     }
-    let temporary = temporary_folder()?;
     let pmem = options.dir.as_deref().unwrap_or(temporary.path());
     for (dir, mode) in [(pmem, Mode::Pmem), (temporary.path(), Mode::Buffered)] {
         let shape = Shape {
@@ -221,7 +224,7 @@ fn accounts(options: &Accounts) -> Result<(), Error> {
     )?;
     let mut report = Report::begin(&options.output)?;
     let folder = match &options.dir {
-        Some(dir) => folder_in(dir)?,
+        Some(dir) => Scratch::make_in(dir)?,
         None => temporary_folder()?,
     };
     let job = accounts::Job {
@@ -344,21 +347,13 @@ fn device_for(transport: Transport, device: &Device) -> Result<Option<String>, E
 
 /// A folder for a journal that goes away with its handle: on a disk if there is one, for what is written to a
 /// file system in memory is never durable.
-fn temporary_folder() -> Result<TempDir, Error> {
+fn temporary_folder() -> Result<Scratch, Error> {
     const DISK: &str = "/var/tmp";
     let mut folder = std::env::temp_dir();
     if machine::in_memory(&folder) && Path::new(DISK).is_dir() {
         folder = DISK.into();
     }
-    folder_in(&folder)
-}
-
-/// A folder in `dir` that goes away with its handle.
-fn folder_in(dir: &Path) -> Result<TempDir, Error> {
-    tempfile::Builder::new()
-        .prefix("bench-")
-        .tempdir_in(dir)
-        .map_err(doing(format!("making a temporary folder in {}", dir.display())))
+    Scratch::make_in(&folder)
 }
 
 /// Whether ours is measured too.

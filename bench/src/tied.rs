@@ -16,6 +16,8 @@ pub(crate) const ACCOUNTS_COMMAND: &str = "accounts-host";
 pub(crate) const PEER_COMMAND: &str = "peer-appends";
 /// The hidden command that does what is counted.
 pub(crate) const INSTRUCTIONS_COMMAND: &str = "counted";
+/// The hidden command that removes what a killed process leaves.
+pub(crate) const SWEEP_COMMAND: &str = "sweep";
 /// The hidden command that ties another program to its parent.
 pub(crate) const TIED_COMMAND: &str = "tied";
 

@@ -100,13 +100,17 @@ fn a_journal_folder_that_is_not_there() {
         &["floor", "journal", "--dir", "/no/such/folder"],
         "/no/such/folder: no such folder",
     );
+    refused(
+        &["accounts", "--transport", "tcp", "--dir", "/no/such/folder"],
+        "cannot make a folder in /no/such/folder",
+    );
 }
 
 #[test]
 fn a_json_path_that_cannot_be_written() {
-    let output = bench(&["floor", "tcp", "--json", "/no/such/folder/figures"]);
-    assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("/no/such/folder/figures"));
+    for path in ["/no/such/folder/figures", "/"] {
+        refused(&["floor", "tcp", "--json", path], &format!("cannot open {path}"));
+    }
 }
 
 #[test]

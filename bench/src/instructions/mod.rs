@@ -14,6 +14,7 @@ use std::process::{Command, Stdio};
 use crate::error::{Error, doing};
 use crate::measure::Figures;
 use crate::report::Subject;
+use crate::scratch::Scratch;
 use crate::tied::INSTRUCTIONS_COMMAND;
 
 use limits::LIMITS;
@@ -80,11 +81,12 @@ pub(crate) fn count_all(mut each: impl FnMut(&Count) -> Result<(), Error>) -> Re
 }
 
 fn count(way: Way, part: Part) -> Result<f64, Error> {
-    let folder = tempfile::tempdir().map_err(doing("making a temporary folder"))?;
+    let folder = Scratch::make_in(&std::env::temp_dir())?;
     let counts = folder.path().join("callgrind");
     let this = std::env::current_exe().map_err(doing("finding this program"))?;
     let output = Command::new("valgrind")
-        .args(["--quiet", "--tool=callgrind", "--collect-atstart=no"])
+        // A debugger's pipes would stay behind in the temporary folder if this were killed.
+        .args(["--quiet", "--vgdb=no", "--tool=callgrind", "--collect-atstart=no"])
         .arg(format!("--toggle-collect=*{}*", part.function()))
         .arg(format!("--callgrind-out-file={}", counts.display()))
         .arg(this)

@@ -19,13 +19,16 @@ impl JsonLines {
         let Some(path) = path else {
             return Ok(JsonLines { file: None });
         };
-        let opening = || doing(format!("opening {} for --json", path.display()));
+        let opening = |source| Error::JsonPath {
+            path: path.to_owned(),
+            source,
+        };
         // Opened anew, a file behind the standard output would lose what already stands in it.
         let file = if is_standard_output(path) {
             let own = std::io::stdout().as_fd().try_clone_to_owned();
-            File::from(own.map_err(opening())?)
+            File::from(own.map_err(opening)?)
         } else {
-            File::create(path).map_err(opening())?
+            File::create(path).map_err(opening)?
         };
         Ok(JsonLines {
             file: Some((file, path.to_owned())),
