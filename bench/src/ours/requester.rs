@@ -231,33 +231,18 @@ impl<'a> Sender<'a> {
         }
     }
 
+    /// All of them, those for which there is no room yet as soon as there is.
+    #[inline]
     fn send_in_batch(
         &self,
         peer: &NearPeer,
         batch: &mut SendBatch<'_>,
-        messages: &[Vec<u8>],
-    ) -> Result<(), Error> {
-        if let [message] = messages {
-            return self.send_slices(peer, batch, &[message]);
-        }
-        let mut slices: [&[u8]; MOST_TOGETHER as usize] = [&[]; MOST_TOGETHER as usize];
-        for (slice, message) in slices.iter_mut().zip(messages) {
-            *slice = message;
-        }
-        self.send_slices(peer, batch, &slices[..messages.len()])
-    }
-
-    #[inline]
-    fn send_slices(
-        &self,
-        peer: &NearPeer,
-        batch: &mut SendBatch<'_>,
-        mut left: &[&[u8]],
+        mut left: &[Vec<u8>],
     ) -> Result<(), Error> {
         while let Some(first) = left.first() {
-            let sent = match left.len() {
-                1 => batch.try_send(first).map(|()| 1),
-                _ => batch.try_send_all(left),
+            let sent = match left {
+                [message] => batch.try_send(message).map(|()| 1),
+                several => batch.try_send_all(&slices(several)[..several.len()]),
             };
             let sent = match sent {
                 Ok(sent) => sent,
@@ -388,4 +373,14 @@ impl<'a> Sender<'a> {
             }
         }
     }
+}
+
+/// The messages of one call, and nothing behind them.
+#[inline]
+fn slices(messages: &[Vec<u8>]) -> [&[u8]; MOST_TOGETHER as usize] {
+    let mut slices: [&[u8]; MOST_TOGETHER as usize] = [&[]; MOST_TOGETHER as usize];
+    for (slice, message) in slices.iter_mut().zip(messages) {
+        *slice = message;
+    }
+    slices
 }
