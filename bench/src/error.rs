@@ -1,5 +1,6 @@
 //! What can go wrong in a bench, and what the reader can do about it.
 
+use std::fmt::Display;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -107,6 +108,12 @@ pub(crate) enum Error {
     #[error("{dir}: {what}; give another --dir")]
     JournalDir { dir: PathBuf, what: String },
 
+    #[error("cannot write to {place}: {source}")]
+    Printing { place: String, source: io::Error },
+
+    #[error("nobody reads the output")]
+    NobodyReads,
+
     #[error("cannot make a folder in {dir}: {source}; give another with --dir, or in TMPDIR")]
     NoFolder { dir: PathBuf, source: io::Error },
 
@@ -165,7 +172,8 @@ pub(crate) enum Error {
 }
 
 impl Error {
-    /// Exit status: 2 where the command line is to blame, 1 where the run is.
+    /// Exit status: 2 where the command line is to blame, 1 where the run is; what a shell says of a program that a closed pipe
+    /// ended.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Error::DeviceNotNamed { .. }
@@ -180,6 +188,7 @@ impl Error {
             | Error::OneCore
             | Error::NoSuchCore { .. }
             | Error::NotAChild => 2,
+            Error::NobodyReads => 141,
             _ => 1,
         }
     }
@@ -190,6 +199,17 @@ pub(crate) fn doing<E: Into<io::Error>>(what: impl Into<String>) -> impl FnOnce(
     move |source| Error::Io {
         doing: what.into(),
         source: source.into(),
+    }
+}
+
+/// The same for what is printed: a reader that goes away is an end, not a failure.
+pub(crate) fn printing(place: impl Display) -> impl FnOnce(io::Error) -> Error {
+    move |source| match source.kind() {
+        io::ErrorKind::BrokenPipe => Error::NobodyReads,
+        _ => Error::Printing {
+            place: place.to_string(),
+            source,
+        },
     }
 }
 

@@ -33,6 +33,7 @@ mod wait;
 use std::process::ExitCode;
 
 use clap::Parser;
+use error::Error;
 
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
@@ -43,7 +44,9 @@ fn main() -> ExitCode {
     match ran {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("bench: {error}");
+            if !matches!(error, Error::NobodyReads) {
+                report::remark(&format!("bench: {error}\n"));
+            }
             ExitCode::from(error.exit_code())
         }
     }

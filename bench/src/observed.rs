@@ -79,9 +79,7 @@ pub(crate) fn run(pairs: usize, time: Duration, scraped: Duration) -> Result<(),
     }
     near.exchange(&LAST)?;
     echoing.join().map_err(|_| failed(FAR)("it panicked"))??;
-    println!("{}", watch.describe());
-    print!("{}", report(&off, &on));
-    Ok(())
+    crate::report::print(&format!("{}\n{}", watch.describe(), report(&off, &on)))
 }
 
 /// The far side: takes messages, and answers those that are not only counted.

@@ -2,6 +2,7 @@
 
 mod links;
 
+use std::fmt::Display;
 use std::io::IsTerminal;
 use std::path::Path;
 
@@ -17,7 +18,7 @@ use crate::machine::{self, Watch};
 use crate::measure;
 use crate::measure::{Amount, Schedule, Side, take_turns};
 use crate::ours;
-use crate::report::{JsonLines, Measurement, Subject, Table};
+use crate::report::{self, JsonLines, Measurement, Subject, Table};
 use crate::scratch::{self, Scratch};
 use crate::two_process::Work;
 use links::Link;
@@ -125,8 +126,7 @@ pub(crate) fn everything(options: &Everything) -> Result<(), Error> {
                 .note(format!("no {} row for the journal: {error}", mode.name()));
         }
     }
-    report.end();
-    Ok(())
+    report.end()
 }
 
 /// Before the first child is started.
@@ -150,8 +150,7 @@ fn journal(options: &Journal, sides: Sides) -> Result<(), Error> {
             sides,
         )?;
     }
-    report.end();
-    Ok(())
+    report.end()
 }
 
 /// Our journal and other durable logs, taking turns.
@@ -208,8 +207,7 @@ fn peers(options: &Journal) -> Result<(), Error> {
         "the figures are ours, the floor is the log named in the row: a ratio of events above 1 says that we are faster; \
          8 writers share syncs where a log can, so there is less than one for each commit",
     );
-    report.end();
-    Ok(())
+    report.end()
 }
 
 fn accounts(options: &Accounts) -> Result<(), Error> {
@@ -255,26 +253,22 @@ fn accounts(options: &Accounts) -> Result<(), Error> {
          {} kills, {} commands sent again; percentiles are of durable round trips, in full",
         options.count, outturn.events, outturn.mode, options.kill, outturn.sent_again
     ));
-    report.end();
-    Ok(())
+    report.end()
 }
 
 /// Every line as soon as it is there. An error when one is over its limit.
 fn instructions(output: &Output) -> Result<(), Error> {
     let mut json = JsonLines::open(output.json.as_deref())?;
     let to_standard_output = json.to_standard_output();
-    let say = |line: &str| {
-        if to_standard_output {
-            eprintln!("{line}");
-        } else {
-            println!("{line}");
-        }
-    };
-    say(&format!("{:<28}{:>10}{:>10}", "instructions each", "", "limit"));
+    let say = |line: &dyn Display| show(&format!("{line}\n"), to_standard_output);
+    say(&format_args!(
+        "{:<28}{:>10}{:>10}",
+        "instructions each", "", "limit"
+    ))?;
     let mut over = 0;
     crate::instructions::count_all(|count| {
         over += usize::from(!count.is_within());
-        say(&count.to_string());
+        say(count)?;
         json.write(&count.subject().measurements(&count.figures(), None))
     })?;
     match over {
@@ -333,8 +327,7 @@ fn clusters(options: &crate::cli::Clusters) -> Result<(), Error> {
         "the floor is the same application on the transport that its runtime brings (ractor and tonic: TCP, tellus: QUIC); \
          percentiles are of round trips, in full",
     );
-    report.end();
-    Ok(())
+    report.end()
 }
 
 /// The device, for rdma.
@@ -464,23 +457,29 @@ impl Report {
         Ok(())
     }
 
-    /// Prints the table, out of the JSON lines' way.
-    fn end(self) {
+    /// Prints the table.
+    fn end(self) -> Result<(), Error> {
         let text = format!("{}\n\n{}", self.watch.describe(), self.table);
-        if self.json.to_standard_output() {
-            eprint!("{text}");
-        } else {
-            print!("{text}");
-        }
+        show(&text, self.json.to_standard_output())
+    }
+}
+
+/// Shows people `text`, out of the way of JSON lines that go to the standard output.
+fn show(text: &str, json_to_standard_output: bool) -> Result<(), Error> {
+    if json_to_standard_output {
+        report::remark(text);
+        Ok(())
+    } else {
+        report::print(text)
     }
 }
 
 /// Tells a person who watches what is being measured.
 fn progress(subject: &Subject) {
     if std::io::stderr().is_terminal() {
-        eprintln!(
-            "measuring {} {} {} B",
+        report::remark(&format!(
+            "measuring {} {} {} B\n",
             subject.bench, subject.transport, subject.size
-        );
+        ));
     }
 }

@@ -2,7 +2,12 @@
 
 mod program;
 
-use program::bench;
+use std::fs::File;
+
+use program::{bench, command};
+
+/// A bench that is soon done.
+const SHORT: [&str; 6] = ["floor", "tcp", "--count", "10", "--rounds", "1"];
 
 #[track_caller]
 fn refused(arguments: &[&str], wanted: &str) {
@@ -110,6 +115,35 @@ fn a_journal_folder_that_is_not_there() {
 fn a_json_path_that_cannot_be_written() {
     for path in ["/no/such/folder/figures", "/"] {
         refused(&["floor", "tcp", "--json", path], &format!("cannot open {path}"));
+    }
+}
+
+#[test]
+fn a_device_that_takes_no_output_is_named() {
+    for (arguments, said) in [
+        (&SHORT[..], "cannot write to the standard output"),
+        (
+            &[&SHORT[..], &["--json", "/dev/full"]].concat(),
+            "cannot write to /dev/full",
+        ),
+    ] {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let output = command(arguments).stdout(full).output().unwrap();
+        let words = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{words}");
+        assert!(words.contains(said) && !words.contains("panicked"), "{words}");
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_a_bench_without_a_word() {
+    let to_standard_output = [&SHORT[..], &["--json", "/dev/stdout"]].concat();
+    for arguments in [&SHORT[..], &to_standard_output] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = command(arguments).stdout(writer).output().unwrap();
+        let words = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), &*words), (Some(141), ""), "{arguments:?}");
     }
 }
 

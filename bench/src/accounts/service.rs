@@ -2,7 +2,7 @@
 //!
 //! What arrives together is decided in order and appended as one batch; the answers go out once it is durable.
 
-use std::io::{BufRead, Write};
+use std::io::BufRead;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,6 +15,7 @@ use super::{Command, Decision, Event, Host, Outcome};
 use crate::error::{Error, doing, failed};
 use crate::floor::journal::Mode;
 use crate::ours::{Inbox, Setup, required_mode};
+use crate::report;
 use crate::wait::Gone;
 
 pub(super) const COMMANDS: &str = "commands";
@@ -61,13 +62,8 @@ pub(crate) fn serve() -> Result<(), Error> {
     });
     let mut service = Service::open(&task)?;
     let ready = service.ready()?;
-    println!(
-        "{}",
-        serde_json::to_string(&ready).map_err(doing("saying that the accounts are ready"))?
-    );
-    std::io::stdout()
-        .flush()
-        .map_err(doing("saying that the accounts are ready"))?;
+    let line = serde_json::to_string(&ready).map_err(doing("saying that the accounts are ready"))?;
+    report::print(&format!("{line}\n"))?;
     while !gone.load(Ordering::Relaxed) {
         match service.turn(&gone) {
             Err(Error::PeerGone) | Ok(()) => {}

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use super::Measurement;
-use crate::error::{Error, doing};
+use crate::error::{Error, doing, printing};
 
 /// A file of JSON lines, or nothing where none was asked for.
 pub(crate) struct JsonLines {
@@ -52,8 +52,7 @@ impl JsonLines {
             lines += &serde_json::to_string(measurement).map_err(doing("writing a measurement as JSON"))?;
             lines.push('\n');
         }
-        file.write_all(lines.as_bytes())
-            .map_err(doing(format!("writing to {}", path.display())))
+        file.write_all(lines.as_bytes()).map_err(printing(path.display()))
     }
 }
 

@@ -3,12 +3,28 @@
 mod json;
 mod table;
 
+use std::io::Write;
+
 use serde::{Deserialize, Serialize};
 
 pub(crate) use json::JsonLines;
 pub(crate) use table::Table;
 
+use crate::error::{Error, printing};
 use crate::measure::{Figures, Metric};
+
+/// Prints `text`, as it is, on the standard output.
+pub(crate) fn print(text: &str) -> Result<(), Error> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(printing("the standard output"))
+}
+
+/// Says `text`, as it is, on the standard error, where nobody may be listening, which is no reason to fail.
+pub(crate) fn remark(text: &str) {
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+}
 
 /// One figure, beside its floor where there is one. The fields are those of a JSON line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

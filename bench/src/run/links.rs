@@ -34,8 +34,7 @@ pub(super) fn latency(options: &Latency) -> Result<(), Error> {
     report.table.note(
         "percentiles are one way, from when a message was meant to be sent until it was taken; the rate is what was reached",
     );
-    report.end();
-    Ok(())
+    report.end()
 }
 
 pub(super) fn throughput(options: &Throughput) -> Result<(), Error> {
@@ -58,8 +57,7 @@ fn beside_floor(options: &Messages, work: Work, load: Load, stages: bool) -> Res
             }
         }
     }
-    report.end();
-    Ok(())
+    report.end()
 }
 
 fn begin(options: &Messages) -> Result<Report, Error> {
@@ -81,8 +79,7 @@ pub(super) fn floors(transport: Transport, traffic: &Traffic) -> Result<(), Erro
             report.floor_alone(&link.subject(size), link.floor(size)?, traffic.extent.schedule())?;
         }
     }
-    report.end();
-    Ok(())
+    report.end()
 }
 
 /// One kind of traffic over one kind of link.

@@ -12,6 +12,7 @@ use crossterm::{cursor, execute, terminal};
 use node_metrics::recent::Recent;
 
 use crate::error::{Error, doing, failed};
+use crate::report;
 use figures::Figures;
 
 /// One look at a node.
@@ -40,8 +41,7 @@ pub(crate) fn run(url: &str, every: Duration, once: bool) -> Result<(), Error> {
     if once || !std::io::stdout().is_terminal() {
         std::thread::sleep(every);
         let frame = view::frame(url, &before, &look(host)?, 100, usize::MAX);
-        print!("{frame}");
-        return Ok(());
+        return report::print(&frame);
     }
     let screen = Screen::take()?;
     loop {
