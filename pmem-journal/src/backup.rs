@@ -18,7 +18,6 @@ use crate::medium::file::FileMedium;
 use crate::medium::{Access, Medium, read_full};
 use crate::options::Progress;
 use crate::reader::Reader;
-use crate::recover::open_segment;
 use crate::scan::Checks;
 use crate::segment::{self, Footer, Header};
 use crate::snapshot;
@@ -95,7 +94,7 @@ impl Reader {
         }
         let mut bytes = 0;
         for index in &listing.segments {
-            let (name, file, header) = open_segment(&from, *index)?;
+            let (name, file, header) = segment::open(&from, *index)?;
             let mut copy = vec![0; header.size as usize];
             // Asked for the last one alone: sealed segments are durable as they are.
             let end = match Footer::read(&*file, &header).map_err(Error::io("read", &name))? {

@@ -331,6 +331,15 @@ pub enum Error {
 }
 
 impl Error {
+    /// Bytes of the segment (or another file of the journal) that were durable are not what was written.
+    pub(crate) fn corruption(segment: impl Into<String>, offset: u64, cause: impl ToString) -> Error {
+        Error::Corruption {
+            segment: segment.into(),
+            offset,
+            cause: cause.to_string(),
+        }
+    }
+
     /// Why a new file of this many bytes could not be written.
     pub(crate) fn writing(path: impl Into<PathBuf>, bytes: u64) -> impl FnOnce(io::Error) -> Error {
         move |source| match source.kind() {

@@ -62,11 +62,8 @@ impl Floor {
         if follows {
             return Ok(());
         }
-        Err(Error::Corruption {
-            segment: self.name.clone(),
-            offset: 0,
-            cause: "the first segment kept does not go on where it ends".to_owned(),
-        })
+        let cause = "the first segment kept does not go on where it ends";
+        Err(Error::corruption(&self.name, 0, cause))
     }
 
     /// The last sequence of an entity among the dropped events; 0 if it had none.
@@ -151,10 +148,6 @@ fn refused(name: &str) -> impl FnOnce(TableError) -> Error {
     let name = name.to_owned();
     move |e| match e {
         TableError::Io(source) => Error::io("read", name)(source),
-        TableError::Damaged { offset, cause } => Error::Corruption {
-            segment: name,
-            offset,
-            cause,
-        },
+        TableError::Damaged { offset, cause } => Error::corruption(name, offset, cause),
     }
 }

@@ -129,10 +129,9 @@ impl Indexes {
     }
 
     fn sealed(&self, segment: u64) -> Result<Sealed> {
-        Sealed::open(&*self.medium, segment)?.ok_or_else(|| Error::Corruption {
-            segment: crate::segment::name(segment),
-            offset: 0,
-            cause: "the footer of a sealed segment is not valid".to_owned(),
+        Sealed::open(&*self.medium, segment)?.ok_or_else(|| {
+            let name = crate::segment::name(segment);
+            Error::corruption(name, 0, "the footer of a sealed segment is not valid")
         })
     }
 

@@ -57,6 +57,7 @@ mod medium;
 #[cfg(test)]
 mod mend_crash_tests;
 mod mode;
+mod open_segment;
 mod opening;
 mod options;
 mod pace;

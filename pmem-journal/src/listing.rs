@@ -39,11 +39,10 @@ impl Listing {
         };
         match missing {
             None => Ok(Listing { floor, segments }),
-            Some(index) => Err(Error::Corruption {
-                segment: segment::name(index),
-                offset: 0,
-                cause: "the segment is missing".to_owned(),
-            }),
+            Some(index) => {
+                let name = segment::name(index);
+                Err(Error::corruption(name, 0, "the segment is missing"))
+            }
         }
     }
 }

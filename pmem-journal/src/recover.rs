@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 use crate::floor::Floor;
 use crate::format::{Header as Record, Invalid};
 use crate::listing::Listing;
-use crate::medium::{Access, Medium, MediumFile};
+use crate::medium::Medium;
 use crate::options::Progress;
 use crate::scan::Checks;
 use crate::sealed_records::Sealed;
@@ -121,10 +121,7 @@ pub(crate) fn recover_last(medium: &dyn Medium) -> Result<u64> {
     let Some(index) = Listing::read(medium)?.segments.pop() else {
         return Ok(0);
     };
-    let name = segment::name(index);
-    let file = medium
-        .open(&name, Access::Read)
-        .map_err(Error::io("open", &name))?;
+    let (name, file, header) = segment::open(medium, index)?;
     match file.sync() {
         // What is on a read-only file system is as durable as it will ever be.
         Err(e) if e.kind() != std::io::ErrorKind::ReadOnlyFilesystem => {
@@ -132,7 +129,6 @@ pub(crate) fn recover_last(medium: &dyn Medium) -> Result<u64> {
         }
         _ => {}
     }
-    let header = Header::read(&*file, &name)?;
     let mut out = Recovered::nothing(1);
     let part = Part {
         file: &*file,
@@ -161,7 +157,7 @@ pub(crate) fn recover(
     };
     out.first = *first;
     out.floor = floor.map(|first| Floor::open(medium, first)).transpose()?;
-    let (name, _, header) = open_segment(medium, *first)?;
+    let (name, _, header) = segment::open(medium, *first)?;
     if let Some(floor) = &out.floor {
         floor.check(&header)?;
     } else if header.first_position != 0 || header.base != 0 {
@@ -170,10 +166,9 @@ pub(crate) fn recover(
     out.report.first_position = header.first_position;
     out.report.next_position = header.first_position;
     if last > first {
-        let before = Sealed::open(medium, last - 1)?.ok_or_else(|| Error::Corruption {
-            segment: segment::name(last - 1),
-            offset: 0,
-            cause: "the footer of a sealed segment is not valid".to_owned(),
+        let before = Sealed::open(medium, last - 1)?.ok_or_else(|| {
+            let name = segment::name(last - 1);
+            Error::corruption(name, 0, "the footer of a sealed segment is not valid")
         })?;
         if before.header.journal != header.journal {
             return Err(does_not_follow(&before.name));
@@ -188,7 +183,7 @@ pub(crate) fn recover(
             sealed: true,
         });
     }
-    let (name, file, header) = open_segment(medium, *last)?;
+    let (name, file, header) = segment::open(medium, *last)?;
     follows(&out, &header, &name)?;
     let part = Part {
         file: &*file,
@@ -201,22 +196,12 @@ pub(crate) fn recover(
     Ok(out)
 }
 
-pub(crate) fn open_segment(medium: &dyn Medium, index: u64) -> Result<(String, Box<dyn MediumFile>, Header)> {
-    let name = segment::name(index);
-    let file = medium
-        .open(&name, Access::Read)
-        .map_err(Error::io("open", &name))?;
-    let header = Header::read(&*file, &name)?;
-    Ok((name, file, header))
-}
-
 pub(crate) fn does_not_follow(name: &str) -> Error {
-    Error::Corruption {
-        segment: name.to_owned(),
-        offset: 0,
-        cause: "it does not go on where the segment before ended (another journal's, or an old copy)"
-            .to_owned(),
-    }
+    Error::corruption(
+        name,
+        0,
+        "it does not go on where the segment before ended (another journal's, or an old copy)",
+    )
 }
 
 /// The header must go on exactly where the segment before ended.

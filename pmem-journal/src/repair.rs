@@ -11,7 +11,6 @@ use crate::lock::WriterLock;
 use crate::medium::file::FileMedium;
 use crate::medium::{Access, Medium};
 use crate::reader::Reader;
-use crate::recover::open_segment;
 use crate::scan::{Checks, Scanner, Step};
 use crate::sealed_records::Sealed;
 use crate::segment::{self, DATA, Footer, Header};
@@ -110,11 +109,7 @@ pub(crate) fn repair_on(medium: &dyn Medium, apply: bool) -> Result<(Vec<Repair>
             return Err(e);
         };
         let Some(index) = segment::index_of(&segment) else {
-            return Err(Error::Corruption {
-                segment,
-                offset,
-                cause,
-            });
+            return Err(Error::corruption(segment, offset, cause));
         };
         let segments = segments_there(medium)?;
         if let Some(footer) = lost_footer(medium, index)? {
@@ -136,15 +131,11 @@ pub(crate) fn repair_on(medium: &dyn Medium, apply: bool) -> Result<(Vec<Repair>
         }
         let cut = cut_before(medium, index, offset, &segment, &cause)?;
         if last_cut.replace((index, cut.offset)) == Some((index, cut.offset)) {
-            return Err(Error::Corruption {
-                segment,
-                offset,
-                cause,
-            });
+            return Err(Error::corruption(segment, offset, cause));
         }
         let later: Vec<u64> = segments.into_iter().filter(|other| *other > index).collect();
         let lost_to = later.iter().rev().find_map(|index| {
-            let first = open_segment(medium, *index).ok()?.2.first_position;
+            let first = segment::open(medium, *index).ok()?.2.first_position;
             let sealed = Sealed::open(medium, *index).ok().flatten();
             Some(sealed.map_or(first, |sealed| sealed.footer.next_position))
         });
@@ -193,25 +184,21 @@ fn segments_there(medium: &dyn Medium) -> Result<Vec<u64>> {
 }
 
 fn last_header(medium: &dyn Medium) -> Result<Header> {
-    let good = |index: &u64| open_segment(medium, *index).ok().map(|(_, _, header)| header);
+    let good = |index: &u64| segment::open(medium, *index).ok().map(|(_, _, header)| header);
     segments_there(medium)?
         .iter()
         .rev()
         .find_map(good)
-        .ok_or_else(|| Error::Corruption {
-            segment: segment::name(0),
-            offset: 0,
-            cause: "no segment has a good header".to_owned(),
-        })
+        .ok_or_else(|| Error::corruption(segment::name(0), 0, "no segment has a good header"))
 }
 
 /// The footer that the segment must have had, if its own is damaged and all its records are good: the next segment's
 /// header says where they end.
 fn lost_footer(medium: &dyn Medium, index: u64) -> Result<Option<Footer>> {
-    let Ok((name, file, header)) = open_segment(medium, index) else {
+    let Ok((name, file, header)) = segment::open(medium, index) else {
         return Ok(None);
     };
-    let (Ok((_, _, next)), false) = (open_segment(medium, index + 1), header.compacted) else {
+    let (Ok((_, _, next)), false) = (segment::open(medium, index + 1), header.compacted) else {
         return Ok(None);
     };
     if Footer::read(&*file, &header)
@@ -260,17 +247,16 @@ fn cut_before(medium: &dyn Medium, index: u64, offset: u64, name: &str, cause: &
                 == (expected.journal, expected.base, expected.first_position)
         })
     };
-    match open_segment(medium, index) {
+    match segment::open(medium, index) {
         // A compacted segment is never the last: it goes whole.
         Ok((_, _, header)) if header.compacted && follows(&header) => Ok(Cut::at_the_start(header)),
         Ok((name, file, header)) if follows(&header) && offset >= DATA => {
             Cut::within(&*file, &name, header, offset.min(header.data_end()), u64::MAX)
         }
         // Its own header says nothing, or what the segment before does not.
-        _ => expected.map(Cut::at_the_start).ok_or_else(|| Error::Corruption {
-            segment: name.to_owned(),
-            offset,
-            cause: format!("{cause} (nothing before it says where the journal could end)"),
+        _ => expected.map(Cut::at_the_start).ok_or_else(|| {
+            let cause = format!("{cause} (nothing before it says where the journal could end)");
+            Error::corruption(name, offset, cause)
         }),
     }
 }

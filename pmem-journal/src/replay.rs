@@ -4,48 +4,10 @@ use crate::error::{Error, Result};
 use crate::event::{EntityId, OwnedEvent, Recorded};
 use crate::listing::Listing;
 use crate::medium::file::FileMedium;
-use crate::medium::{Access, Medium, MediumFile};
+use crate::open_segment::OpenSegment;
 use crate::reader::Reader;
 use crate::scan::{Checks, Scanner, Step};
-use crate::segment::{self, Footer, Header};
-
-/// A segment being read.
-pub(crate) struct OpenSegment {
-    pub(crate) name: String,
-    pub(crate) file: Box<dyn MediumFile>,
-    pub(crate) header: Header,
-    pub(crate) footer: Option<Footer>,
-}
-
-impl OpenSegment {
-    pub(crate) fn open(medium: &FileMedium, index: u64) -> Result<OpenSegment> {
-        let name = segment::name(index);
-        let file = medium
-            .open(&name, Access::Read)
-            .map_err(Error::io("open", &name))?;
-        let header = Header::read(&*file, &name)?;
-        let footer = Footer::read(&*file, &header).map_err(Error::io("read", &name))?;
-        Ok(OpenSegment {
-            name,
-            file,
-            header,
-            footer,
-        })
-    }
-
-    fn corrupt(&self, offset: u64, cause: impl ToString) -> Error {
-        Error::Corruption {
-            segment: self.name.clone(),
-            offset,
-            cause: cause.to_string(),
-        }
-    }
-
-    /// Whether it is sealed, and all of it durable below `limit`.
-    pub(crate) fn is_whole_below(&self, limit: u64) -> bool {
-        self.footer.is_some_and(|footer| footer.log_end <= limit)
-    }
-}
+use crate::segment::Footer;
 
 /// Events in order. [`Replay::next_event`] lends each, of a sealed segment out of the file itself, of the last one from
 /// a buffer: a million of them cost no allocation.

@@ -13,8 +13,8 @@ use crate::indexes::Indexes;
 use crate::journal::Journal;
 use crate::listing::Listing;
 use crate::medium::Medium;
-use crate::recover::open_segment;
 use crate::sealed_records::Sealed;
+use crate::segment;
 use crate::upkeep::Upkeep;
 
 /// Which segments may go: those that any of the rules names. Without a rule none may.
@@ -195,7 +195,7 @@ fn plan(
     let mut total = 0;
     let listed = Listing::read(medium)?.segments;
     for index in &listed {
-        let (_, _, header) = open_segment(medium, *index)?;
+        let (_, _, header) = segment::open(medium, *index)?;
         total += header.size;
         sealed.extend(Sealed::open(medium, *index)?);
     }

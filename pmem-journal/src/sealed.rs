@@ -13,7 +13,6 @@ use crate::listing::Listing;
 use crate::medium::Medium;
 use crate::medium::file::FileMedium;
 use crate::reader::Reader;
-use crate::recover::open_segment;
 use crate::sealed_records::Sealed;
 use crate::segment;
 
@@ -122,7 +121,7 @@ pub(crate) fn drop_below(
         sequences.extend(of_segment);
     }
     let first = listing.segments[dropped];
-    let (_, _, header) = open_segment(medium, first)?;
+    let (_, _, header) = segment::open(medium, first)?;
     floor::store(medium, &header, &sequences, gaps)?;
     settled(first, Floor::open(medium, first)?);
     for name in medium

@@ -3,9 +3,10 @@
 use crate::error::{Error, Result};
 use crate::format::{FLAG_BATCH_END, Header as Record};
 use crate::index::Span;
-use crate::medium::{Access, Medium, MediumFile};
+use crate::medium::{Medium, MediumFile};
+use crate::open_segment::OpenSegment;
 use crate::scan::{Checks, Scanner, Step};
-use crate::segment::{self, Footer, Header};
+use crate::segment::{Footer, Header};
 
 /// A sealed segment: its file, and what its two ends say.
 pub(crate) struct Sealed {
@@ -18,12 +19,12 @@ pub(crate) struct Sealed {
 impl Sealed {
     /// Opens segment `index`; `None` if it is not sealed.
     pub(crate) fn open(medium: &dyn Medium, index: u64) -> Result<Option<Sealed>> {
-        let name = segment::name(index);
-        let file = medium
-            .open(&name, Access::Read)
-            .map_err(Error::io("open", &name))?;
-        let header = Header::read(&*file, &name)?;
-        let footer = Footer::read(&*file, &header).map_err(Error::io("read", &name))?;
+        let OpenSegment {
+            name,
+            file,
+            header,
+            footer,
+        } = OpenSegment::open(medium, index)?;
         Ok(footer.map(|footer| Sealed {
             name,
             file,
@@ -33,11 +34,7 @@ impl Sealed {
     }
 
     pub(crate) fn corrupt(&self, offset: u64, cause: impl ToString) -> Error {
-        Error::Corruption {
-            segment: self.name.clone(),
-            offset,
-            cause: cause.to_string(),
-        }
+        Error::corruption(&self.name, offset, cause)
     }
 
     /// Calls `each` with every event's record, its offset and its bytes. Damage is corruption.

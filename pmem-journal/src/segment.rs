@@ -7,7 +7,7 @@ use std::io;
 
 use crate::error::Error;
 use crate::format::JournalId;
-use crate::medium::{MediumFile, read_full};
+use crate::medium::{Access, Medium, MediumFile, read_full};
 
 /// First byte of records.
 pub(crate) const DATA: u64 = 4096;
@@ -45,6 +45,16 @@ pub(crate) fn index_of(name: &str) -> Option<u64> {
         .filter(|index| self::name(*index) == name)
 }
 
+/// Segment `index`, open for reading: its name, its file and its header.
+pub(crate) fn open(medium: &dyn Medium, index: u64) -> Result<(String, Box<dyn MediumFile>, Header), Error> {
+    let name = name(index);
+    let file = medium
+        .open(&name, Access::Read)
+        .map_err(Error::io("open", &name))?;
+    let header = Header::read(&*file, &name)?;
+    Ok((name, file, header))
+}
+
 /// What the first 128 bytes say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
@@ -80,11 +90,7 @@ impl Header {
 
     /// Reads and checks the header of the segment called `name`.
     pub(crate) fn read(file: &dyn MediumFile, name: &str) -> Result<Header, Error> {
-        let corrupt = |cause: String| Error::Corruption {
-            segment: name.to_owned(),
-            offset: 0,
-            cause,
-        };
+        let corrupt = |cause: String| Error::corruption(name, 0, cause);
         let mut bytes = [0; HEADER_LEN];
         let n = read_full(file, 0, &mut bytes).map_err(Error::io("read", name))?;
         if n < HEADER_LEN {

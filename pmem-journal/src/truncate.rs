@@ -10,8 +10,8 @@ use crate::lock::WriterLock;
 use crate::medium::Medium;
 use crate::medium::file::FileMedium;
 use crate::reader::Reader;
-use crate::recover::open_segment;
 use crate::scan::Checks;
+use crate::segment;
 use crate::verify::verify;
 
 /// What truncating did, or would do.
@@ -78,7 +78,7 @@ pub(crate) fn truncate_on(
     let segments = Listing::read(medium)?.segments;
     let mut found = None;
     for (nth, index) in segments.iter().enumerate() {
-        let (name, file, header) = open_segment(medium, *index)?;
+        let (name, file, header) = segment::open(medium, *index)?;
         if header.first_position > position {
             break;
         }

@@ -11,8 +11,9 @@ use crate::index::Seeded;
 use crate::listing::Listing;
 use crate::medium::Medium;
 use crate::options::Progress;
-use crate::recover::{Learner, Part, Recovered, does_not_follow, follows, open_segment, scan_segment};
+use crate::recover::{Learner, Part, Recovered, does_not_follow, follows, scan_segment};
 use crate::scan::Checks;
+use crate::segment;
 
 /// The last sequence of every entity so far.
 #[derive(Default)]
@@ -62,7 +63,7 @@ pub(crate) fn verify(medium: &dyn Medium, checks: Checks, progress: &dyn Fn(Prog
         })?;
     }
     for (n, index) in segments.iter().enumerate() {
-        let (name, file, header) = open_segment(medium, *index)?;
+        let (name, file, header) = segment::open(medium, *index)?;
         follows(&out, &header, &name)?;
         if n == 0 {
             match &floor {

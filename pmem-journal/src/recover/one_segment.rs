@@ -34,11 +34,7 @@ pub(crate) fn scan_segment(
         header,
         last,
     } = *part;
-    let corrupt = |offset, cause: String| Error::Corruption {
-        segment: name.to_owned(),
-        offset,
-        cause,
-    };
+    let corrupt = |offset, cause: String| Error::corruption(name, offset, cause);
     let footer = Footer::read(file, &header).map_err(Error::io("read", name))?;
     if footer.is_none() && !last {
         return Err(corrupt(
@@ -139,11 +135,7 @@ fn look_for_durable_past(
     cut: u64,
     cause: Option<Invalid>,
 ) -> Result<()> {
-    let corrupt = |cause: String| Error::Corruption {
-        segment: name.to_owned(),
-        offset: cut,
-        cause,
-    };
+    let corrupt = |cause: String| Error::corruption(name, cut, cause);
     let cause = cause.unwrap_or(Invalid::Missing);
     let end = header.data_end();
     let mut window = Window::new();
