@@ -12,8 +12,7 @@ use crate::error::{Error, Result};
 use crate::format::{CONTROL_EPOCH, FLAG_BATCH_END, padded};
 use crate::journal::Journal;
 use crate::listing::Listing;
-use crate::medium::Medium;
-use crate::reserve;
+use crate::reserve::Reserve;
 use crate::retention::Held;
 use crate::scan::{Checks, Scanner, Step};
 use crate::sealed_records::Sealed;
@@ -146,9 +145,9 @@ impl Journal {
             if !what.dry_run {
                 // The newer events that made these superfluous may still be on their way.
                 self.settle()?;
-                replace(&*medium, &sealed.name, &new.bytes)?;
+                replace(&self.reserve, &sealed.name, &new.bytes)?;
                 indexes.forget(*index);
-                self.refill_reserve();
+                self.reserve.refill();
             }
         }
         Ok(out)
@@ -229,11 +228,12 @@ fn whole_size(bytes: u64) -> u64 {
 }
 
 /// Puts the new bytes in the segment's place, where its link leads if it is one.
-fn replace(medium: &dyn Medium, name: &str, bytes: &[u8]) -> Result<()> {
+fn replace(reserve: &Reserve, name: &str, bytes: &[u8]) -> Result<()> {
+    let medium = reserve.medium();
     let target = medium.read_link(name).map_err(Error::io("read the link", name))?;
     let stored = match &target {
         Some(elsewhere) => medium.store(elsewhere, bytes),
-        None => reserve::store(medium, name, bytes),
+        None => reserve.store(name, bytes),
     };
     stored.map_err(Error::writing(
         target.as_deref().unwrap_or(name),

@@ -17,6 +17,7 @@ use crate::medium::{Access, Medium};
 use crate::mode::{Mode, Probe};
 use crate::options::Options;
 use crate::publish::Publisher;
+use crate::reserve::Reserve;
 use crate::scan::{Checks, Scanner, Step};
 use crate::sealed::drop_below;
 use crate::segment;
@@ -192,8 +193,10 @@ fn first_life(suite: Suite, medium: &SimMedium, model: &mut Model) -> Result<(),
         model.append(&journal, &[&[700, 700]])?;
         model.append(&journal, &[&[256, 256], &[256]])?;
         model.dropped = 8;
-        let indexes = Indexes::new(Arc::new(medium.clone()), true);
-        drop_below(medium, &indexes, u64::MAX, |_, _| {}).map_err(drop)?;
+        let medium: Arc<dyn Medium> = Arc::new(medium.clone());
+        let reserve = Arc::new(Reserve::new(Arc::clone(&medium), 0));
+        let indexes = Indexes::new(medium, Some(Arc::clone(&reserve)));
+        drop_below(&reserve, &indexes, u64::MAX, |_, _| {}).map_err(drop)?;
         model.append(&journal, &[&[64]])?;
         Ok(())
     };

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
 use crate::medium::{Access, Medium};
-use crate::reserve;
+use crate::reserve::Reserve;
 use crate::segment::{self, Header};
 use crate::segment_index;
 use crate::table::{Builder, Identity, Kind, Table, TableError};
@@ -94,7 +94,7 @@ impl Floor {
 
 /// Makes the floor below `first` durable. `gaps`: compaction had taken events out of what is dropped. From then on the segments before it do not belong to the journal.
 pub(crate) fn store(
-    medium: &dyn Medium,
+    reserve: &Reserve,
     first: &Header,
     sequences: &BTreeMap<u128, u64>,
     gaps: bool,
@@ -115,8 +115,9 @@ pub(crate) fn store(
     );
     let name = name(first.index);
     let bytes = table.finish();
-    reserve::store(medium, &name, &bytes)
-        .and_then(|()| medium.sync_dir())
+    reserve
+        .store(&name, &bytes)
+        .and_then(|()| reserve.medium().sync_dir())
         .map_err(Error::writing(name, bytes.len() as u64))
 }
 

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::error::{Error, Result};
 use crate::medium::in_memory::InMemory;
 use crate::medium::{Access, Medium};
+use crate::reserve::Reserve;
 use crate::sealed_records::Sealed;
 use crate::segment_index::{self, SegmentIndex};
 use crate::table::TableError;
@@ -33,14 +34,15 @@ struct Cache {
 /// Indexes of one journal.
 pub(crate) struct Indexes {
     medium: Arc<dyn Medium>,
-    /// A writer keeps on the medium what it had to make; a reader makes it for itself alone.
-    keep: bool,
+    /// A writer keeps on the medium what it had to make, if there is room beside its reserve; a reader makes it for itself
+    /// alone.
+    keep: Option<Arc<Reserve>>,
     building: Mutex<()>,
     cache: Mutex<Cache>,
 }
 
 impl Indexes {
-    pub(crate) fn new(medium: Arc<dyn Medium>, keep: bool) -> Indexes {
+    pub(crate) fn new(medium: Arc<dyn Medium>, keep: Option<Arc<Reserve>>) -> Indexes {
         Indexes {
             medium,
             keep,
@@ -83,12 +85,6 @@ impl Indexes {
         let mut cache = self.cache();
         cache.filters.remove(&segment);
         cache.open.retain(|(index, _)| *index != segment);
-    }
-
-    /// No index is made while this is held. On a full disk one would take the room that the reserve leaves for a moment, between
-    /// what was written over a part of it and the rest that is set aside anew.
-    pub(crate) fn pause(&self) -> MutexGuard<'_, ()> {
-        self.building.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes the index of the segment if there is no good one.
@@ -151,7 +147,8 @@ impl Indexes {
         }
         let sealed = self.sealed(segment)?;
         let bytes = sealed.build_index()?;
-        if self.keep {
+        if let Some(reserve) = &self.keep {
+            let _making = reserve.making();
             // Without space, or on a read-only file system, the index serves from memory.
             let _ = self.medium.store(&segment_index::name(segment), &bytes);
         }

@@ -24,7 +24,7 @@ use crate::publish::Publisher;
 use crate::published::Published;
 use crate::reader::Reader;
 use crate::replay::Replay;
-use crate::reserve;
+use crate::reserve::Reserve;
 use crate::segment::Header;
 use crate::spare::SpareMaker;
 
@@ -37,8 +37,7 @@ pub struct Journal {
     pub(crate) state: Mutex<State>,
     pub(crate) gate: Arc<Gate>,
     pub(crate) published: Arc<Published>,
-    /// Bytes to hold in reserve.
-    pub(crate) reserve: u64,
+    pub(crate) reserve: Arc<Reserve>,
     /// Held while segments are dropped.
     pub(crate) dropping: Mutex<()>,
     /// Held while snapshots are saved.
@@ -190,7 +189,7 @@ impl Journal {
 
     /// Bytes that are set aside for a full disk now: less than [`Options::reserve`](crate::Options::reserve) where there is no room for more.
     pub fn reserved(&self) -> u64 {
-        reserve::held(&*self.lock().medium)
+        self.reserve.held()
     }
 
     /// Waits until everything taken so far is durable.
@@ -198,12 +197,6 @@ impl Journal {
         let state = self.lock();
         let end = state.log_end();
         self.commit_until(state, end).map(drop)
-    }
-
-    /// A full disk, which the reserve is for, is no reason to fail.
-    pub(crate) fn refill_reserve(&self) {
-        let medium = Arc::clone(&self.lock().medium);
-        let _ = reserve::refill(&*medium, self.reserve);
     }
 
     /// Notes a good end in the journal and releases the lock. Dropping does the same and hides failures.

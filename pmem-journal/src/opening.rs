@@ -25,7 +25,7 @@ use crate::publish::Publisher;
 use crate::published::Published;
 use crate::reader::Reader;
 use crate::recover::{Recovery, recover};
-use crate::reserve;
+use crate::reserve::{self, Reserve};
 use crate::rotation::{make_segment, seal};
 use crate::scan::Checks;
 use crate::segment::{self, DATA, Header, SPARE};
@@ -102,14 +102,16 @@ impl Journal {
             .map_err(Error::io("remove what a crash left in", dir))?;
         let names = medium.list().map_err(Error::io("list", dir))?;
         let published = Arc::new(Published::default());
+        let reserve = Arc::new(Reserve::new(Arc::clone(&medium), options.reserve));
         let mut spare = SpareMaker::new(
             Arc::clone(&medium),
+            Arc::clone(&reserve),
             options.segment_size,
             options.background,
             Arc::clone(&published),
         )
         .map_err(Error::io("start a thread for", dir))?;
-        let indexes = Arc::new(Indexes::new(Arc::clone(&medium), true));
+        let indexes = Arc::new(Indexes::new(Arc::clone(&medium), Some(Arc::clone(&reserve))));
         let indexer =
             Indexer::new(&indexes, options.background).map_err(Error::io("start a thread for", dir))?;
         let epoch = recovered.epoch + 1;
@@ -229,11 +231,11 @@ impl Journal {
                 std::thread::available_parallelism().map_or(1, usize::from),
             )),
             published,
-            reserve: options.reserve,
+            reserve,
             dropping: Mutex::new(()),
             saving: Mutex::new(()),
         };
-        journal.refill_reserve();
+        journal.reserve.refill();
         Ok((journal, recovered.report))
     }
 }

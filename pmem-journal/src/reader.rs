@@ -52,7 +52,7 @@ impl Reader {
         if !Reader::has_segments(&dir)? {
             return Err(Error::NotAJournal { dir });
         }
-        let indexes = Indexes::new(Arc::new(FileMedium::new(&dir)), false);
+        let indexes = Indexes::new(Arc::new(FileMedium::new(&dir)), None);
         Ok(Reader {
             dir,
             published: None,

@@ -10,9 +10,9 @@ use crate::floor::{self, Floor};
 use crate::indexes::Indexes;
 use crate::journal::Journal;
 use crate::listing::Listing;
-use crate::medium::Medium;
 use crate::medium::file::FileMedium;
 use crate::reader::Reader;
+use crate::reserve::Reserve;
 use crate::sealed_records::Sealed;
 use crate::segment;
 
@@ -67,26 +67,27 @@ impl Journal {
     /// the next open. Appending goes on meanwhile. It needs 64 bytes of memory for every entity dropped so far.
     pub fn drop_segments_below(&self, position: u64) -> Result<u64> {
         let _one = self.dropping.lock().unwrap_or_else(PoisonError::into_inner);
-        let (medium, indexes) = {
+        let indexes = {
             let state = self.lock();
             state.refuse_if_poisoned()?;
-            (Arc::clone(&state.medium), Arc::clone(state.index.indexes()))
+            Arc::clone(state.index.indexes())
         };
-        let dropped = drop_below(&*medium, &indexes, position, |first, floor| {
+        let dropped = drop_below(&self.reserve, &indexes, position, |first, floor| {
             self.lock().index.dropped(first, floor);
         });
-        self.refill_reserve();
+        self.reserve.refill();
         dropped
     }
 }
 
 /// The whole of dropping, on any medium. `settled` is told of the floor before anything below it is removed.
 pub(crate) fn drop_below(
-    medium: &dyn Medium,
+    reserve: &Reserve,
     indexes: &Indexes,
     position: u64,
     settled: impl FnOnce(u64, Floor),
 ) -> Result<u64> {
+    let medium = reserve.medium();
     let listing = Listing::read(medium)?;
     let mut compacted = Vec::new();
     for index in &listing.segments {
@@ -122,7 +123,7 @@ pub(crate) fn drop_below(
     }
     let first = listing.segments[dropped];
     let (_, _, header) = segment::open(medium, first)?;
-    floor::store(medium, &header, &sequences, gaps)?;
+    floor::store(reserve, &header, &sequences, gaps)?;
     settled(first, Floor::open(medium, first)?);
     for name in medium
         .list()

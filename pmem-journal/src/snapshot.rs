@@ -14,7 +14,7 @@ use crate::event::EntityId;
 use crate::format::JournalId;
 use crate::journal::Journal;
 use crate::medium::{Access, Medium, UNFINISHED};
-use crate::reserve;
+use crate::reserve::Reserve;
 use crate::snapshot_format::{self, MAX_SNAPSHOT, SnapshotChecks};
 
 /// Directory of snapshots, in the journal's.
@@ -177,13 +177,19 @@ pub(crate) fn find(
 
 /// Writes one snapshot, in the place of a bad one, of the oldest, or in a new one; durable up to its name.
 pub(crate) fn store(
-    medium: &dyn Medium,
+    reserve: &Reserve,
     journal: &JournalId,
     snapshot: &Snapshot,
     keep: usize,
     end: u64,
 ) -> Result<()> {
-    let slots = slots(medium, journal, snapshot.entity, end, SnapshotChecks::ALL)?;
+    let slots = slots(
+        reserve.medium(),
+        journal,
+        snapshot.entity,
+        end,
+        SnapshotChecks::ALL,
+    )?;
     let of_sequence = |slot: &Slot| slot.found.as_ref().map_or(0, |found| found.sequence);
     // Its own sequence again, a bad one, an empty one, the oldest.
     let same = slots
@@ -207,7 +213,9 @@ pub(crate) fn store(
         .unwrap_or(0);
     let file = path(snapshot.entity, number);
     let bytes = snapshot_format::encode(journal, snapshot);
-    reserve::store(medium, &file, &bytes).map_err(Error::writing(&file, bytes.len() as u64))
+    reserve
+        .store(&file, &bytes)
+        .map_err(Error::writing(&file, bytes.len() as u64))
 }
 
 impl Journal {
@@ -223,16 +231,10 @@ impl Journal {
                 max: MAX_KEEP,
             });
         }
-        let (medium, indexes, journal, end) = {
+        let (journal, end) = {
             let state = self.lock();
             state.refuse_if_poisoned()?;
-            let (medium, indexes) = (Arc::clone(&state.medium), Arc::clone(state.index.indexes()));
-            (
-                medium,
-                indexes,
-                state.segment.header.journal,
-                state.durable_events(),
-            )
+            (state.segment.header.journal, state.durable_events())
         };
         for snapshot in snapshots {
             let actual = self.sequence(snapshot.entity)?;
@@ -256,9 +258,8 @@ impl Journal {
             .saving
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let _paused = indexes.pause();
-        let saved = save(&*medium, &journal, snapshots, keep, end);
-        self.refill_reserve();
+        let saved = save(&self.reserve, &journal, snapshots, keep, end);
+        self.reserve.refill();
         saved
     }
 
@@ -275,18 +276,19 @@ impl Journal {
 
 /// The whole of saving, on any medium.
 pub(crate) fn save(
-    medium: &dyn Medium,
+    reserve: &Reserve,
     journal: &JournalId,
     snapshots: &[Snapshot],
     keep: usize,
     end: u64,
 ) -> Result<()> {
+    let medium = reserve.medium();
     medium
         .make_directory(DIRECTORY)
         .map_err(Error::writing(DIRECTORY, 0))?;
     let directory = medium.directory(DIRECTORY);
     for snapshot in snapshots {
-        store(medium, journal, snapshot, keep, end)?;
+        store(reserve, journal, snapshot, keep, end)?;
     }
     directory.sync_dir().map_err(Error::io("sync", DIRECTORY))?;
     // Only now are the new ones as durable as those that go.

@@ -1,6 +1,7 @@
 //! The next segment, made ahead of need by a thread of its own, so that no append waits for zeroes to be written, and at a pace
 //! at which the zeroes are not in the way of appends (`pace.rs`).
 
+use std::cell::Cell;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -9,6 +10,7 @@ use std::thread::JoinHandle;
 use crate::medium::{Medium, MediumFile};
 use crate::pace::{Pace, Urge, Urgency};
 use crate::published::Published;
+use crate::reserve::Reserve;
 use crate::segment::SPARE;
 
 type Made = io::Result<Box<dyn MediumFile>>;
@@ -16,6 +18,7 @@ type Made = io::Result<Box<dyn MediumFile>>;
 /// Makes empty segments under the name [`SPARE`].
 pub(crate) struct SpareMaker {
     medium: Arc<dyn Medium>,
+    reserve: Arc<Reserve>,
     size: u64,
     thread: Option<(Sender<u64>, Receiver<Made>, JoinHandle<()>)>,
     urgency: Arc<Urgency>,
@@ -26,6 +29,7 @@ impl SpareMaker {
     /// With `ahead`, a thread makes each segment before it is asked for, at the pace at which the journal is written.
     pub(crate) fn new(
         medium: Arc<dyn Medium>,
+        reserve: Arc<Reserve>,
         size: u64,
         ahead: bool,
         written: Arc<Published>,
@@ -34,16 +38,21 @@ impl SpareMaker {
         let thread = if ahead {
             let (ask, asked) = channel::<u64>();
             let (give, made) = channel();
-            let (medium, urgency) = (Arc::clone(&medium), Arc::clone(&urgency));
+            let (medium, reserve, urgency) =
+                (Arc::clone(&medium), Arc::clone(&reserve), Arc::clone(&urgency));
             let thread = std::thread::Builder::new()
                 .name("journal-spare".to_owned())
                 .spawn(move || {
                     for from in asked {
                         let pace = Pace::new(from, &written, &urgency);
-                        if give
-                            .send(medium.create_step_by_step(SPARE, size, &|done| pace.wait(done)))
-                            .is_err()
-                        {
+                        let making = Cell::new(Some(reserve.making()));
+                        let made = medium.create_step_by_step(SPARE, size, &|done| {
+                            // It has its room.
+                            drop(making.take());
+                            pace.wait(done)
+                        });
+                        drop(making);
+                        if give.send(made).is_err() {
                             return;
                         }
                     }
@@ -54,6 +63,7 @@ impl SpareMaker {
         };
         Ok(SpareMaker {
             medium,
+            reserve,
             size,
             thread,
             urgency,
@@ -84,8 +94,13 @@ impl SpareMaker {
             && let Ok(made) = made.recv()
         {
             // Made ahead when there was no room; there may be some by now.
-            return made.or_else(|_| self.medium.create(SPARE, self.size));
+            return made.or_else(|_| self.make());
         }
+        self.make()
+    }
+
+    fn make(&self) -> Made {
+        let _making = self.reserve.making();
         self.medium.create(SPARE, self.size)
     }
 }

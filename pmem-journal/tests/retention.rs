@@ -3,7 +3,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use pmem_journal::{
     Compaction, EntityId, Error, Event, Expected, Held, Journal, Mode, Options, Projection, Reader,
@@ -484,4 +485,77 @@ fn child_makes_room_on_a_full_disk() {
     let (journal, _) = Journal::open_with(&dir, &options()).unwrap();
     assert_eq!(journal.sequence(EntityId(1)).unwrap(), 50);
     assert!(Reader::open(&dir).unwrap().verify().is_ok());
+}
+
+#[test]
+fn while_indexes_are_made_the_reserve_of_a_full_disk_is_nobody_elses() {
+    let dir = tempfile::tempdir().unwrap();
+    small_disk::run(dir.path(), "2m", "child_saves_while_indexes_are_made");
+}
+
+/// Saves in a reserve that just suffices, again and again, while a thread has indexes made, which take any room that they
+/// find and keep it.
+#[test]
+#[ignore = "the child's half of the test of a full disk, which starts it itself"]
+fn child_saves_while_indexes_are_made() {
+    let Ok(disk) = std::env::var("DIR").map(PathBuf::from) else {
+        return;
+    };
+    let (dir, ballast) = (disk.join("journal"), disk.join("ballast"));
+    let (journal, _) = Journal::open_with(&dir, &options().reserve(128 << 10)).unwrap();
+    // More segments than indexes are kept open, each filled by an entity of its own.
+    let entities = 40u128;
+    for entity in 1..=entities {
+        for _ in 0..5 {
+            journal
+                .append(&[Event::new(entity, 1, &[0; 2000])], Expected::Any)
+                .unwrap();
+        }
+    }
+    let position = journal.durable_position() - 1;
+    let saved = |n: u64| [Snapshot::new(9, 1 + n % 5, position, [0; 22_000])];
+    let indexes: Vec<PathBuf> = (0..entities as u64 - 1)
+        .map(|segment| dir.join(format!("{segment:016x}.idx")))
+        .collect();
+    let started = Instant::now();
+    while !indexes.iter().all(|index| index.exists()) {
+        assert!(started.elapsed() < Duration::from_secs(60), "no indexes are made");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    // All have to be made again whenever somebody looks into them, as long as there is no room to keep them.
+    for index in &indexes {
+        fs::remove_file(index).unwrap();
+    }
+    fill_to_the_brim(&ballast);
+    // From here on each snapshot is written over the reserve, and takes the place of one as large.
+    for n in 0..2 {
+        journal.save_snapshots(&saved(n), 2).unwrap();
+        fill_to_the_brim(&ballast);
+    }
+    let reserved = journal.reserved();
+    let (done, ended) = std::sync::mpsc::channel();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                for entity in 1..=entities {
+                    // Under the journal's lock, as an append would.
+                    journal.sequence(EntityId(entity)).unwrap();
+                }
+            }
+        });
+        scope.spawn(|| {
+            let failed = (0..2000).find_map(|n| journal.save_snapshots(&saved(n), 2).err());
+            stop.store(true, Ordering::Relaxed);
+            done.send(failed).unwrap();
+        });
+        match ended.recv_timeout(Duration::from_secs(120)) {
+            Ok(failed) => assert!(failed.is_none(), "{failed:?}"),
+            Err(_) => {
+                eprintln!("the threads wait for each other");
+                std::process::abort();
+            }
+        }
+    });
+    assert_eq!(journal.reserved(), reserved);
 }

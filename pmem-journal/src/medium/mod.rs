@@ -39,8 +39,8 @@ pub(crate) trait Medium: Send + Sync {
     fn list(&self) -> io::Result<Vec<String>>;
     /// A new file of `len` zero bytes, all of them reserved, in place of any of that name.
     fn create(&self, name: &str, len: u64) -> io::Result<Box<dyn MediumFile>>;
-    /// As [`Medium::create`], beside somebody who writes to the same medium: before each [`ZEROES_STEP`] `pace` is told how
-    /// many bytes are done, and returns when it may go on; its error ends the making.
+    /// As [`Medium::create`], beside somebody who writes to the same medium: once the file has its room, and before each
+    /// [`ZEROES_STEP`], `pace` is told how many bytes are done, and returns when it may go on; its error ends the making.
     fn create_step_by_step(
         &self,
         name: &str,
