@@ -5,6 +5,7 @@
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use rustix::io::Errno;
 use sideway::ibverbs::address::{Gid, GidType};
 use sideway::ibverbs::device::{DeviceInfo, DeviceList, GetDeviceListError, GetDeviceListErrorKind};
 use sideway::ibverbs::device_context::{DeviceContext, LinkLayer, Mtu, PortState};
@@ -127,9 +128,9 @@ impl Device {
 }
 
 fn no_list(error: GetDeviceListError) -> TransportError {
-    // What the loader of the library leaves when it found none.
-    if matches!(&error.0, GetDeviceListErrorKind::Ibverbs(error) if error.kind() == io::ErrorKind::Unsupported)
-    {
+    // What the loader of the library leaves when it found none; the library itself, on a kernel without RDMA, says ENOSYS.
+    let not_found = io::Error::from(Errno::OPNOTSUPP).raw_os_error();
+    if matches!(&error.0, GetDeviceListErrorKind::Ibverbs(error) if error.raw_os_error() == not_found) {
         return unavailable(
             "libibverbs.so.1 is not installed: `apt-get install libibverbs1 ibverbs-providers`, or \
              `soft-roce-setup install`"
