@@ -1,4 +1,8 @@
-//! What the programs share: a node that speaks every transport of this build.
+//! What the programs share: a node that speaks every transport of this build, and how they begin and end.
+
+use std::fmt::Display;
+use std::process::ExitCode;
+use std::str::FromStr;
 
 use transport::{Node, NodeBuilder, Timing};
 use transport_rdma::Shm;
@@ -27,6 +31,32 @@ pub fn node(name: &str) -> NodeBuilder {
         }
     };
     builder
+}
+
+/// What a program ends with.
+pub type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+/// Hands a program its arguments, and says in words what it fails with.
+pub fn main(run: impl FnOnce(&[&str]) -> Outcome) -> ExitCode {
+    let arguments: Vec<String> = std::env::args_os()
+        .skip(1)
+        .map(|argument| argument.to_string_lossy().into_owned())
+        .collect();
+    match run(&arguments.iter().map(String::as_str).collect::<Vec<_>>()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The number that an argument is.
+///
+/// # Errors
+/// It is none, or too large.
+pub fn number<N: FromStr<Err: Display>>(argument: &str) -> Result<N, String> {
+    argument.parse().map_err(|error| format!("{argument}: {error}"))
 }
 
 #[cfg(doctest)]

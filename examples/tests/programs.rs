@@ -210,6 +210,26 @@ fn accounts_over_shared_memory() {
 }
 
 #[test]
+fn what_cannot_be_is_said_in_words() {
+    let chat = env!("CARGO_BIN_EXE_chat");
+    let accounts = env!("CARGO_BIN_EXE_accounts");
+    for (program, arguments, words) in [
+        (chat, &["room"][..], "chat room ADDRESS, or"),
+        (chat, &["room", "tcp://127.0.0.1"], "the port is missing"),
+        (
+            accounts,
+            &["balance", "tcp://127.0.0.1:1", "mine"],
+            "mine: invalid digit",
+        ),
+    ] {
+        let ended = Command::new(program).args(arguments).output().unwrap();
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(1), "{said}");
+        assert!(said.contains(words) && !said.contains('{'), "{said}");
+    }
+}
+
+#[test]
 fn each_program_has_less_than_150_lines() {
     for program in ["chat", "accounts", "traced"] {
         let path = format!("{}/src/bin/{program}.rs", env!("CARGO_MANIFEST_DIR"));

@@ -2,14 +2,17 @@
 //! `accounts balance ADDRESS ACCOUNT`. What is answered is durable; the same key is the same command, however often it is sent.
 
 use std::collections::HashMap;
+use std::process::ExitCode;
 use std::time::Duration;
 
+use examples::{Outcome, number};
 use pmem_journal::{Event, Expected, Journal};
 use serde::{Deserialize, Serialize};
 use transport::MailboxOptions;
 use transport::typed::{Postcard, Protocol, Question, RecvError};
 
-type Outcome = Result<(), Box<dyn std::error::Error>>;
+const USAGE: &str =
+    "accounts serve ADDRESS DIR, or deposit|withdraw ADDRESS ACCOUNT AMOUNT KEY, or balance ADDRESS ACCOUNT";
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 enum Command {
@@ -131,17 +134,16 @@ fn ask(address: &str, command: Command) -> Outcome {
     Ok(())
 }
 
-fn main() -> Outcome {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let account = |text: &str| text.parse::<u64>();
-    match &arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+fn main() -> ExitCode {
+    examples::main(|arguments| match arguments {
         ["serve", address, dir] => serve(address, dir),
-        ["balance", address, of] => ask(address, Command::Balance { account: account(of)? }),
+        ["balance", address, of] => ask(address, Command::Balance { account: number(of)? }),
         [what @ ("deposit" | "withdraw"), address, of, many, key] => {
-            let amount = i64::from(many.parse::<u32>()?) * if *what == "deposit" { 1 } else { -1 };
+            let (account, many) = (number(of)?, i64::from(number::<u32>(many)?));
+            let amount = if *what == "deposit" { many } else { -many };
             let key = pmem_journal::EntityId::named(key).0 as u64;
-            ask(address, Command::Move { account: account(of)?, amount, key })
+            ask(address, Command::Move { account, amount, key })
         }
-        _ => Err("accounts serve ADDRESS DIR, or deposit|withdraw ADDRESS ACCOUNT AMOUNT KEY, or balance ADDRESS ACCOUNT".into()),
-    }
+        _ => Err(USAGE.into()),
+    })
 }

@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::io::BufRead;
+use std::process::ExitCode;
 
+use examples::Outcome;
 use serde::{Deserialize, Serialize};
 use transport::typed::{Address, Postcard, Protocol, RecvError, Reference};
 use transport::{MailboxOptions, Overflow};
-
-type Outcome = Result<(), Box<dyn std::error::Error>>;
 
 /// What the room is told.
 #[derive(Debug, Serialize, Deserialize)]
@@ -139,11 +139,10 @@ fn join(address: &str, name: &str) -> Outcome {
     }
 }
 
-fn main() -> Outcome {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match &arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+fn main() -> ExitCode {
+    examples::main(|arguments| match arguments {
         ["room", address] => room(address),
         ["join", address, name] => join(address, name),
         _ => Err("chat room ADDRESS, or chat join ADDRESS NAME".into()),
-    }
+    })
 }

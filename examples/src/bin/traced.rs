@@ -1,8 +1,10 @@
 //! One trace over two processes: `traced serve ADDRESS` prices orders, `traced order ADDRESS ITEM` asks it. Each process exports
 //! its own spans by OpenTelemetry, here to its standard output; any other exporter goes in its place.
 
+use std::process::ExitCode;
 use std::time::Duration;
 
+use examples::Outcome;
 use message_spans::{Received, SendInSpan};
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_sdk::Resource;
@@ -11,8 +13,6 @@ use serde::{Deserialize, Serialize};
 use tracing_subscriber::layer::SubscriberExt;
 use transport::MailboxOptions;
 use transport::typed::{Postcard, Protocol, Question};
-
-type Outcome = Result<(), Box<dyn std::error::Error>>;
 
 /// What does it cost?
 #[derive(Debug, Serialize, Deserialize)]
@@ -79,11 +79,10 @@ fn order(address: &str, item: &str) -> Outcome {
     Ok(())
 }
 
-fn main() -> Outcome {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match &arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+fn main() -> ExitCode {
+    examples::main(|arguments| match arguments {
         ["serve", address] => serve(address),
         ["order", address, item] => order(address, item),
         _ => Err("traced serve ADDRESS, or traced order ADDRESS ITEM".into()),
-    }
+    })
 }
