@@ -48,6 +48,7 @@ macro_rules! conformance_tests {
             a_full_mailbox_fails_its_sender_when_that_is_its_policy
             a_full_mailbox_drops_the_newest_when_that_is_its_policy
             a_full_mailbox_drops_the_oldest_when_that_is_its_policy
+            a_mailbox_that_drops_its_oldest_keeps_nothing_of_sessions_that_are_over
             a_full_mailbox_does_not_hold_up_its_neighbours
             a_permit_dropped_gives_its_room_back
             a_permit_sent_into_a_mailbox_that_was_closed_is_a_dead_letter

@@ -6,7 +6,9 @@ use std::collections::BTreeSet;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Harness, PATIENCE, Pair, eventually, nothing_more, number, options, pair, send_numbered, take};
+use super::{
+    Harness, PATIENCE, Pair, builder, eventually, nothing_more, number, options, pair, send_numbered, take,
+};
 use crate::{Address, Mailbox, MailboxOptions, Node, Overflow, Reason, ResolveError, SendError};
 
 pub fn an_unknown_mailbox_is_refused_by_name(harness: &dyn Harness) {
@@ -285,4 +287,18 @@ pub fn the_handle_of_a_closed_mailbox_is_given_out_again(harness: &dyn Harness) 
             seen.len()
         );
     }
+}
+
+pub fn a_mailbox_that_drops_its_oldest_keeps_nothing_of_sessions_that_are_over(harness: &dyn Harness) {
+    let b = builder(harness, "b").listen(&harness.address()).start().unwrap();
+    let inbox = b.mailbox("inbox", options(1, Overflow::DropOldest)).unwrap();
+    let a = builder(harness, "a").start().unwrap();
+    let peer = a.connect(&b.addresses()[0]).unwrap();
+    let address = peer.address("inbox").unwrap();
+    for _ in 0..3 {
+        address.send(b"the newest").unwrap();
+    }
+    peer.close(PATIENCE);
+    b.address("inbox").unwrap().send(b"newer still").unwrap();
+    eventually("the session's place is free", || inbox.shared.ports_in_use() == 0);
 }

@@ -98,7 +98,7 @@ impl Port {
         self.grant();
     }
 
-    /// Counts a message that is not going to come, of a session that is over.
+    /// Counts a message that nobody will take: dropped, or one that is not going to come, of a session that is over.
     pub(crate) fn forget_one(&self) {
         self.given_up.fetch_add(1, Ordering::AcqRel);
     }

@@ -111,6 +111,13 @@ impl MailboxShared {
         }
     }
 
+    /// How many sessions have a place here that another can't take yet.
+    #[cfg(feature = "conformance")]
+    pub(crate) fn ports_in_use(&self) -> usize {
+        let queue = lock(&self.queue);
+        queue.ports.iter().filter(|port| !port.is_done_with()).count()
+    }
+
     pub(crate) fn depth(&self) -> usize {
         lock(&self.queue).batch.entries.len() + self.held.load(Ordering::Relaxed)
     }
@@ -247,10 +254,13 @@ impl MailboxShared {
             if oldest.timed {
                 queue.timer.stop();
             }
-            let sender = queue.ports.get(oldest.port as usize);
+            let port = queue.ports.get(oldest.port as usize);
+            if let Some(port) = port {
+                port.forget_one();
+            }
             self.report(Lost {
                 reason: Reason::DroppedOldest,
-                from: sender.and_then(|port| port.sender()),
+                from: port.and_then(|port| port.sender()),
                 correlation: oldest.correlation,
                 len: oldest.len as usize,
                 age: Some(oldest.at.age()),
