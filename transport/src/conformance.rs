@@ -63,6 +63,7 @@ macro_rules! conformance_tests {
             a_peer_that_falls_silent_is_noticed_on_an_idle_link
             a_peer_that_was_restarted_is_another_incarnation
             the_end_of_one_session_leaves_the_others_alone
+            what_is_sent_after_the_end_of_a_session_is_a_dead_letter_of_its_mailbox
             a_send_that_is_given_up_sends_nothing_and_holds_no_room
             a_receive_that_is_given_up_takes_nothing
             large_messages_arrive_whole_and_between_small_ones_in_order

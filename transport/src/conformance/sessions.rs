@@ -9,7 +9,7 @@ use super::cutting::{Pace, all_arrive_under_cuts, pair_to_cut};
 use super::{
     Harness, PATIENCE, Pair, builder, eventually, number, options, pair, pair_with, send_numbered, take,
 };
-use crate::{Ended, Event, MailboxOptions, Overflow, ResolveError, SendError, Timing};
+use crate::{Ended, Event, MailboxOptions, Overflow, Reason, ResolveError, SendError, Timing};
 
 pub fn a_wrong_secret_and_another_cluster_are_refused(harness: &dyn Harness) {
     let b = builder(harness, "b").listen(&harness.address()).start().unwrap();
@@ -133,4 +133,20 @@ pub fn an_idle_session_outlives_its_silence_deadline(harness: &dyn Harness) {
     assert_eq!(events.try_iter().collect::<Vec<_>>(), []);
     address.send(b"still here").unwrap();
     assert_eq!(take(&mut inbox), b"still here");
+}
+
+pub fn what_is_sent_after_the_end_of_a_session_is_a_dead_letter_of_its_mailbox(harness: &dyn Harness) {
+    let Pair { a, b, to_b } = pair(harness);
+    let _inbox = b.mailbox("inbox", MailboxOptions::default()).unwrap();
+    let address = to_b.address("inbox").unwrap();
+    let mut permit = address.try_reserve(4).unwrap();
+    permit.payload().copy_from_slice(b"late");
+    to_b.close(Duration::ZERO);
+    permit.send();
+    let letter = a.dead_letters().latest().pop().expect("a dead letter");
+    assert_eq!(
+        (letter.mailbox.as_str(), letter.reason),
+        ("inbox", Reason::Unacknowledged)
+    );
+    assert_eq!(letter.payload.as_deref(), Some(&b"late"[..]));
 }

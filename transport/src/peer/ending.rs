@@ -63,10 +63,8 @@ impl PeerInner {
         for ring in &self.send.rings {
             ring.close();
         }
-        let routes = std::mem::take(&mut *lock(&self.routes));
-        // Dead letters name the mailbox, so the names are kept until they have been written.
-        for (handle, known) in &routes.by_handle {
-            lock(&self.routes).by_handle.insert(*handle, known.clone());
+        let routes = lock(&self.routes).end();
+        for known in routes.by_handle.values() {
             if let Known::Open(route) = known {
                 route.close();
             }
@@ -75,7 +73,6 @@ impl PeerInner {
         fence(Ordering::SeqCst);
         self.gate.settle();
         self.collect_unacknowledged();
-        lock(&self.routes).by_handle.clear();
         for (_, (_, resolving)) in routes.resolving {
             if let Resolving::Asked(waker) = resolving {
                 waker.wake();

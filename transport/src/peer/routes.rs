@@ -111,16 +111,29 @@ pub(super) struct Routes {
     pub(super) resolving: HashMap<u32, (Wanted, Resolving)>,
 }
 
+impl Routes {
+    /// Takes everything out, for the end of the session. The labels stay: dead letters name the mailbox, also those of what is
+    /// committed after the end.
+    pub(super) fn end(&mut self) -> Routes {
+        let closed = |(handle, known): (&u32, &Known)| (*handle, Known::Closed(known.label().clone()));
+        let labels = Routes {
+            by_handle: self.by_handle.iter().map(closed).collect(),
+            ..Routes::default()
+        };
+        std::mem::replace(self, labels)
+    }
+}
+
 /// A handle that the peer has given out.
 #[derive(Clone)]
 pub(super) enum Known {
     Open(Arc<Route>),
-    /// Its mailbox is closed. The label is kept for the dead letters that may still come back.
+    /// Its mailbox is closed, or the session over. The label is kept for the dead letters that may still come.
     Closed(Arc<Label>),
 }
 
 impl Known {
-    pub(super) fn label(&self) -> &Label {
+    pub(super) fn label(&self) -> &Arc<Label> {
         match self {
             Known::Open(route) => &route.label,
             Known::Closed(label) => label,
