@@ -25,6 +25,7 @@ use crate::mailbox::{LocalDelivery, Lost, MailboxShared, Overflow};
 use crate::node::NodeInner;
 use crate::questions::THIS_NODE;
 use crate::trace::{Tagged, Tags};
+use crate::wait::Place;
 
 /// Flag of a message frame whose extension starts with a correlation id (u64, little-endian).
 pub const FLAG_CORRELATION: u8 = 1;
@@ -187,7 +188,8 @@ impl Address {
             Err(error) if self.worth_waiting(&error) => {}
             done => return done,
         }
-        self.waiting(timeout, |waker| self.attempt_with(waker, &attempt))
+        let mut place = Place::default();
+        self.waiting(timeout, |waker| self.attempt_with(&mut place, waker, &attempt))
     }
 
     /// Waits until something is sent or refused, for at most `timeout`.
@@ -220,7 +222,7 @@ impl Address {
         if let Some(mut stream) = self.stream(Content::Bytes(payload), &tags) {
             return poll_fn(|context| stream.poll(context.waker())).await;
         }
-        poll_fn(|context| self.attempt_with(context.waker(), || self.try_send_tagged(payload, tags))).await
+        self.attempt_async(|| self.try_send_tagged(payload, tags)).await
     }
 
     /// Several messages that leave together: commits each, pushes once at the end or when much has piled up.
@@ -243,16 +245,26 @@ impl Address {
         error.is_worth_waiting(overflow)
     }
 
-    fn register(&self, error: &SendError, waker: &Waker) {
+    fn register<'a>(&'a self, error: &SendError, place: &mut Place<'a>, waker: &Waker) {
         match &self.target {
-            Target::Remote(route) => route.register(error, waker),
-            Target::Local(mailbox, _) => mailbox.room.register(waker),
+            Target::Remote(route) => route.waits(error).for_each(|list| place.register(list, waker)),
+            Target::Local(mailbox, _) => place.register(&mailbox.room, waker),
         }
     }
 
-    /// One attempt to send; where there is no room, the waker is registered and the attempt made once more.
-    pub(crate) fn attempt_with<T>(
+    /// Attempts until it is done, or no waiting mends it.
+    pub(crate) async fn attempt_async<T>(
         &self,
+        attempt: impl Fn() -> Result<T, SendError>,
+    ) -> Result<T, SendError> {
+        let mut place = Place::default();
+        poll_fn(|context| self.attempt_with(&mut place, context.waker(), &attempt)).await
+    }
+
+    /// One attempt to send; where there is no room, the waker is registered and the attempt made once more.
+    pub(crate) fn attempt_with<'a, T>(
+        &'a self,
+        place: &mut Place<'a>,
         waker: &Waker,
         attempt: impl Fn() -> Result<T, SendError>,
     ) -> Poll<Result<T, SendError>> {
@@ -263,7 +275,7 @@ impl Address {
                     if registered.as_ref() == Some(&error) {
                         return Poll::Pending;
                     }
-                    self.register(&error, waker);
+                    self.register(&error, place, waker);
                     registered = Some(error);
                 }
                 done => return Poll::Ready(done),

@@ -18,6 +18,7 @@ use crate::node::NodeInner;
 use crate::peer::PeerInner;
 use crate::questions::{ANSWERS, AskError, QUESTION, THIS_NODE};
 use crate::ring::ClaimError;
+use crate::wait::Place;
 
 /// A number in the table of questions, given back when the question is done with.
 struct Open {
@@ -88,12 +89,13 @@ impl Address {
         send: impl Fn(u64) -> Result<(), SendError>,
     ) -> Result<Vec<u8>, AskError> {
         let open = self.open_question(Some(timeout))?;
+        let mut place = Place::default();
         poll_fn(|context| {
             // The deadline holds for the wait for room too.
             if let std::task::Poll::Ready(failed) = open.node.questions.poll(open.number, context.waker()) {
                 return std::task::Poll::Ready(failed.map(drop));
             }
-            self.attempt_with(context.waker(), || send(open.number))
+            self.attempt_with(&mut place, context.waker(), || send(open.number))
                 .map_err(AskError::from)
         })
         .await?;
@@ -170,9 +172,10 @@ impl Asker {
         let Whom::Peer(peer) = &self.whom else {
             return self.try_answer(answer);
         };
+        let mut place = Place::default();
         let answered = peer
             .node
-            .wait_for(None, |waker| self.attempt(peer, answer, waker));
+            .wait_for(None, |waker| self.attempt(peer, answer, &mut place, waker));
         answered.unwrap_or(Err(SendError::RingFull))
     }
 
@@ -184,18 +187,20 @@ impl Asker {
         let Whom::Peer(peer) = &self.whom else {
             return self.try_answer(answer);
         };
-        poll_fn(|context| self.attempt(peer, answer, context.waker())).await
+        let mut place = Place::default();
+        poll_fn(|context| self.attempt(peer, answer, &mut place, context.waker())).await
     }
 
-    fn attempt(
+    fn attempt<'p>(
         &self,
-        peer: &PeerInner,
+        peer: &'p PeerInner,
         answer: &[u8],
+        place: &mut Place<'p>,
         waker: &std::task::Waker,
     ) -> std::task::Poll<Result<(), SendError>> {
         for registered in [false, true] {
             match self.try_answer(answer) {
-                Err(SendError::RingFull) if !registered => peer.room.register(waker),
+                Err(SendError::RingFull) if !registered => place.register(&peer.room, waker),
                 Err(SendError::RingFull) => return std::task::Poll::Pending,
                 done => return std::task::Poll::Ready(done),
             }

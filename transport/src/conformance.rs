@@ -66,6 +66,8 @@ macro_rules! conformance_tests {
             what_is_sent_after_the_end_of_a_session_is_a_dead_letter_of_its_mailbox
             a_send_that_is_given_up_sends_nothing_and_holds_no_room
             a_receive_that_is_given_up_takes_nothing
+            a_name_that_nobody_waits_for_any_more_is_resolved_for_the_next
+            nobody_holds_a_task_that_has_given_up
             large_messages_arrive_whole_and_between_small_ones_in_order
             a_message_larger_than_every_ring_passes_through_small_rings
             large_messages_for_several_mailboxes_mix

@@ -19,7 +19,7 @@ use crate::lane::Lane;
 use crate::peer::PeerInner;
 use crate::ring::{ClaimError, SendRing};
 use crate::trace::{Tagged, Tags};
-use crate::wait::{WaitList, lock};
+use crate::wait::{Place, WaitList, lock};
 
 /// Messages up to this length, in bytes, go on the ordinary lane where its frames allow it. Shorter would send more
 /// traffic through chunks, longer lets more of it wait behind one message.
@@ -166,6 +166,8 @@ pub(crate) struct Stream<'m> {
     /// Chunks in the ring that nobody was asked to push.
     unpushed: usize,
     state: State,
+    /// Where it waits.
+    place: Place<'m>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,15 +190,15 @@ impl<'m> Stream<'m> {
             sent: 0,
             unpushed: 0,
             state: State::Waiting,
+            place: Place::default(),
         }
     }
 
     /// Of a message whose chunks may be lent. What of them is under way when the stream is over holds the buffer.
     pub(crate) fn lending(route: &'m Arc<Route>, buffer: &'m Buffer, tags: Tags<'m>) -> Stream<'m> {
-        Stream {
-            buffer: Some(buffer),
-            ..Stream::new(route, buffer, tags)
-        }
+        let mut stream = Stream::new(route, buffer, tags);
+        stream.buffer = Some(buffer);
+        stream
     }
 
     fn lane(&self) -> &'m LargeLane {
@@ -237,7 +239,8 @@ impl<'m> Stream<'m> {
                     if registered.as_ref() == Some(&error) {
                         return Poll::Pending;
                     }
-                    self.route.register(&error, waker);
+                    let waits = self.route.waits(&error);
+                    waits.for_each(|list| self.place.register(list, waker));
                     registered = Some(error);
                 }
                 Err(error) => return Poll::Ready(Err(error)),

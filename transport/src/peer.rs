@@ -42,7 +42,7 @@ use postponed::Postponed;
 pub(crate) use receiving::Receive;
 pub(crate) use relinking::Suspension;
 pub use routes::ResolveError;
-use routes::{Routes, Wanted};
+use routes::{Asking, Routes};
 
 /// A node at the other end of a session.
 #[derive(Clone)]
@@ -92,16 +92,9 @@ impl Peer {
         protocol: Option<Asked>,
     ) -> Result<Address, ResolveError> {
         const PATIENCE: Duration = Duration::from_secs(10);
-        let mut asked = None;
-        let wanted = Wanted {
-            mailbox: mailbox.to_owned(),
-            protocol,
-        };
+        let mut asking = Asking::new(&self.0, mailbox, protocol);
         let deadline = Instant::now() + PATIENCE;
-        let resolved = self
-            .0
-            .node
-            .wait_for(Some(deadline), |waker| self.0.resolve(&wanted, &mut asked, waker));
+        let resolved = self.0.node.wait_for(Some(deadline), |waker| asking.poll(waker));
         resolved.unwrap_or(Err(ResolveError::TimedOut(PATIENCE)))
     }
 
@@ -110,12 +103,8 @@ impl Peer {
         mailbox: &str,
         protocol: Option<Asked>,
     ) -> Result<Address, ResolveError> {
-        let mut asked = None;
-        let wanted = Wanted {
-            mailbox: mailbox.to_owned(),
-            protocol,
-        };
-        std::future::poll_fn(|context| self.0.resolve(&wanted, &mut asked, context.waker())).await
+        let mut asking = Asking::new(&self.0, mailbox, protocol);
+        std::future::poll_fn(|context| asking.poll(context.waker())).await
     }
 
     /// Ends the session in good order: what was sent before is delivered first, for `timeout` at most. What is not

@@ -1,14 +1,13 @@
 //! Permits: room in a mailbox that is reserved before the message is made, so that whoever would have to wait waits with
 //! nothing in hand.
 
-use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use crate::address::{Address, SendError, Slot, Target};
 use crate::dead_letter::Reason;
 use crate::mailbox::{LocalDelivery, Lost, MailboxShared};
+use crate::wait::Place;
 
 /// Room for one message in a mailbox, and in the link if it is a peer's: write it in place, then send it. Dropped, it
 /// gives the room back. Until then a permit for a peer's mailbox holds up what is sent after it on the same link, so write
@@ -109,9 +108,10 @@ impl Address {
     /// # Errors
     /// As [`Address::try_reserve`], but that it waits where [`Address::send`] would.
     pub fn reserve(&self, len: usize) -> Result<Permit<'_>, SendError> {
-        let waited = self
-            .driver()
-            .wait_for(None, |waker| self.attempt_reserve(len, waker));
+        let mut place = Place::default();
+        let waited = self.driver().wait_for(None, |waker| {
+            self.attempt_with(&mut place, waker, || self.try_reserve(len))
+        });
         waited.unwrap_or(Err(SendError::RingFull))
     }
 
@@ -120,10 +120,6 @@ impl Address {
     /// # Errors
     /// As [`Address::reserve`].
     pub async fn reserve_async(&self, len: usize) -> Result<Permit<'_>, SendError> {
-        poll_fn(|context| self.attempt_reserve(len, context.waker())).await
-    }
-
-    fn attempt_reserve(&self, len: usize, waker: &Waker) -> Poll<Result<Permit<'_>, SendError>> {
-        self.attempt_with(waker, || self.try_reserve(len))
+        self.attempt_async(|| self.try_reserve(len)).await
     }
 }

@@ -137,6 +137,19 @@ impl WaitList {
         }
     }
 
+    /// Takes a waker off the list, because whoever waited with it does no more. It is woken once, since others may have registered
+    /// with the same one: they look again.
+    fn leave(&self, waker: &Waker) {
+        let left = {
+            let mut wakers = self.wakers();
+            let place = wakers.iter().position(|known| known.will_wake(waker));
+            place.map(|place| wakers.swap_remove(place))
+        };
+        if let Some(waker) = left {
+            waker.wake();
+        }
+    }
+
     fn wakers(&self) -> sync::MutexGuard<'_, Vec<Waker>> {
         self.wakers.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -151,6 +164,45 @@ impl WaitList {
         for waker in woken {
             waker.wake();
         }
+    }
+}
+
+/// Whoever waits, on each list that it has registered with. Dropped, it is on none of them: also a task that has given up is then
+/// held by nobody.
+#[derive(Default)]
+pub(crate) struct Place<'l> {
+    waker: Option<Waker>,
+    lists: [Option<&'l WaitList>; 3],
+}
+
+impl<'l> Place<'l> {
+    /// As [`WaitList::register`].
+    pub(crate) fn register(&mut self, list: &'l WaitList, waker: &Waker) {
+        if !self.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            self.leave();
+            self.waker = Some(waker.clone());
+        }
+        list.register(waker);
+        let mut lists = self.lists.iter_mut();
+        let place = lists.find(|place| place.is_none_or(|known| std::ptr::eq(known, list)));
+        debug_assert!(place.is_some(), "nobody waits for more than three things");
+        if let Some(place) = place {
+            *place = Some(list);
+        }
+    }
+
+    fn leave(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            for list in std::mem::take(&mut self.lists).into_iter().flatten() {
+                list.leave(&waker);
+            }
+        }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.leave();
     }
 }
 

@@ -73,6 +73,6 @@ impl Address {
             return poll_fn(|context| stream.poll(context.waker())).await;
         }
         let attempt = || self.try_send_content(Content::Buffer(&buffer), None::<u64>);
-        poll_fn(|context| self.attempt_with(context.waker(), attempt)).await
+        self.attempt_async(attempt).await
     }
 }

@@ -357,14 +357,17 @@ impl Route {
         error.is_worth_waiting(self.overflow)
     }
 
+    /// Where those wait whom this error keeps from sending.
+    pub(crate) fn waits(&self, error: &SendError) -> impl Iterator<Item = &WaitList> {
+        let lists = match error {
+            SendError::RingFull => [Some(&self.peer.room), Some(&self.peer.large.room)],
+            _ => [Some(&self.room), None],
+        };
+        lists.into_iter().flatten()
+    }
+
     pub(crate) fn register(&self, error: &SendError, waker: &Waker) {
-        match error {
-            SendError::RingFull => {
-                self.peer.room.register(waker);
-                self.peer.large.room.register(waker);
-            }
-            _ => self.room.register(waker),
-        }
+        self.waits(error).for_each(|list| list.register(waker));
     }
 
     #[cold]

@@ -18,7 +18,7 @@ use crate::lane::{LANES, Lane};
 use crate::large::Remains;
 use crate::ring::Position;
 use crate::session::Ended;
-use crate::wait::lock;
+use crate::wait::{Place, lock};
 use crate::watch::Gone;
 
 /// How far the send rings of a session that is over were looked through for dead letters.
@@ -31,11 +31,12 @@ pub(super) struct Collected {
 impl Peer {
     /// Waits until the session is over, and says why: a future that any executor can run.
     pub async fn over(&self) -> Ended {
+        let mut place = Place::default();
         std::future::poll_fn(|context| {
             if let Some(ended) = self.ended() {
                 return Poll::Ready(ended);
             }
-            self.0.closing.register(context.waker());
+            place.register(&self.0.closing, context.waker());
             match self.ended() {
                 Some(ended) => Poll::Ready(ended),
                 None => Poll::Pending,
@@ -158,13 +159,14 @@ impl PeerInner {
         if self.ended.get().is_none() {
             self.say_goodbye();
             let deadline = Instant::now().checked_add(timeout);
+            let mut place = Place::default();
             self.node.wait_for(deadline, |waker| {
                 if self.is_flushed() {
                     return Poll::Ready(());
                 }
-                self.closing.register(waker);
-                self.room.register(waker);
-                self.large.room.register(waker);
+                for list in [&self.closing, &self.room, &self.large.room] {
+                    place.register(list, waker);
+                }
                 if self.is_flushed() {
                     Poll::Ready(())
                 } else {

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
@@ -101,6 +100,8 @@ pub(super) struct Wanted {
 
 pub(super) enum Resolving {
     Asked(Waker),
+    /// Nobody waits for the answer any more. What it says of the handle counts all the same.
+    GivenUp,
     Answered(Result<Arc<Route>, Refusal>),
 }
 
@@ -188,13 +189,21 @@ impl PeerInner {
         {
             routes.by_name.insert(wanted.clone(), route.clone());
         }
-        routes
-            .resolving
-            .insert(request, (wanted, Resolving::Answered(route)));
+        if !matches!(resolving, Resolving::GivenUp) {
+            routes
+                .resolving
+                .insert(request, (wanted, Resolving::Answered(route)));
+        }
         drop(routes);
         if let Resolving::Asked(waker) = resolving {
             waker.wake();
         }
+    }
+
+    /// How many names are being resolved.
+    #[cfg(feature = "conformance")]
+    pub(crate) fn resolving(&self) -> usize {
+        lock(&self.routes).resolving.len()
     }
 
     pub(crate) fn observe_credits(&self) -> Vec<CreditObservation> {
@@ -307,65 +316,87 @@ impl PeerInner {
             ..DeadLetter::new(reason, mailbox, len)
         }
     }
+}
 
-    pub(super) fn resolve(
-        self: &Arc<Self>,
-        wanted: &Wanted,
-        asked: &mut Option<u32>,
-        waker: &Waker,
-    ) -> Poll<Result<Address, ResolveError>> {
-        let mailbox = &wanted.mailbox;
+/// A mailbox of the peer that somebody waits to learn the handle of.
+pub(super) struct Asking<'p> {
+    peer: &'p Arc<PeerInner>,
+    wanted: Wanted,
+    /// The number of the `Resolve`, once it was sent.
+    request: Option<u32>,
+}
+
+impl<'p> Asking<'p> {
+    pub(super) fn new(peer: &'p Arc<PeerInner>, mailbox: &str, protocol: Option<Asked>) -> Asking<'p> {
+        Asking {
+            peer,
+            wanted: Wanted {
+                mailbox: mailbox.to_owned(),
+                protocol,
+            },
+            request: None,
+        }
+    }
+
+    pub(super) fn poll(&mut self, waker: &Waker) -> Poll<Result<Address, ResolveError>> {
+        let (peer, mailbox) = (self.peer, &self.wanted.mailbox);
         if mailbox.is_empty() || mailbox.len() > MAX_NAME {
             return Poll::Ready(Err(ResolveError::BadName { len: mailbox.len() }));
-        }
-        if let Some(ended) = self.ended() {
-            return Poll::Ready(Err(ResolveError::SessionOver(ended)));
         }
         let found = |route: Arc<Route>| {
             Poll::Ready(Ok(Address {
                 target: Target::Remote(route),
             }))
         };
-        let mut routes = lock(&self.routes);
-        if let Some(route) = routes.by_name.get(wanted).cloned() {
-            // The answer, if it was this one's, has been put there.
-            if let Some(request) = *asked {
-                routes.resolving.remove(&request);
-            }
+        let mut routes = lock(&peer.routes);
+        // Under the lock: the end of a session sets this first, then wakes those whom it finds here.
+        if let Some(ended) = peer.ended() {
+            return Poll::Ready(Err(ResolveError::SessionOver(ended)));
+        }
+        if let Some(route) = routes.by_name.get(&self.wanted).cloned() {
             return found(route);
         }
-        if let Some(request) = *asked {
-            return match routes.resolving.remove(&request) {
-                Some((_, Resolving::Answered(Ok(route)))) => found(route),
-                Some((_, Resolving::Answered(Err(refusal)))) => Poll::Ready(Err(ResolveError::refused(
-                    &self.identity.node,
-                    mailbox,
-                    wanted.protocol.as_ref(),
-                    refusal,
-                ))),
-                Some((name, Resolving::Asked(_))) => {
-                    routes
-                        .resolving
-                        .insert(request, (name, Resolving::Asked(waker.clone())));
-                    Poll::Pending
-                }
-                // The session ended in between.
-                None => Poll::Ready(Err(ResolveError::SessionOver(
-                    self.ended().unwrap_or(Ended::Closed),
-                ))),
-            };
+        let Some(request) = self.request else {
+            let request = peer.next_request();
+            self.request = Some(request);
+            let asked = Resolving::Asked(waker.clone());
+            routes.resolving.insert(request, (self.wanted.clone(), asked));
+            drop(routes);
+            peer.send_control(&Control::Resolve {
+                request,
+                name: mailbox.clone(),
+                protocol: self.wanted.protocol.clone(),
+            });
+            return Poll::Pending;
+        };
+        match routes.resolving.get_mut(&request).map(|(_, resolving)| resolving) {
+            Some(Resolving::Answered(Ok(route))) => found(route.clone()),
+            Some(Resolving::Answered(Err(refusal))) => Poll::Ready(Err(ResolveError::refused(
+                &peer.identity.node,
+                mailbox,
+                self.wanted.protocol.as_ref(),
+                refusal.clone(),
+            ))),
+            Some(resolving) => {
+                *resolving = Resolving::Asked(waker.clone());
+                Poll::Pending
+            }
+            // Polled again after it was ready.
+            None => Poll::Pending,
         }
-        let request = self.next_request.fetch_add(1, Ordering::Relaxed);
-        *asked = Some(request);
-        routes
-            .resolving
-            .insert(request, (wanted.clone(), Resolving::Asked(waker.clone())));
+    }
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        let Some(request) = self.request else { return };
+        let mut routes = lock(&self.peer.routes);
+        let resolving = routes.resolving.remove(&request);
+        if let Some((wanted, Resolving::Asked(_))) = &resolving {
+            let given_up = (wanted.clone(), Resolving::GivenUp);
+            routes.resolving.insert(request, given_up);
+        }
+        // Before the waker goes, whose last owner may be this.
         drop(routes);
-        self.send_control(&Control::Resolve {
-            request,
-            name: mailbox.clone(),
-            protocol: wanted.protocol.clone(),
-        });
-        Poll::Pending
     }
 }

@@ -1,7 +1,6 @@
 //! Where messages of one type can be sent.
 
 use std::fmt;
-use std::future::poll_fn;
 use std::marker::PhantomData;
 use std::time::Duration;
 
@@ -111,11 +110,7 @@ impl<M: Protocol> Address<M> {
         if let Some(encoded) = self.encoded_for_chunks(message)? {
             return self.raw.send_tagged(&encoded, tags).await;
         }
-        poll_fn(|context| {
-            self.raw
-                .attempt_with(context.waker(), || self.try_write(message, tags))
-        })
-        .await
+        self.raw.attempt_async(|| self.try_write(message, tags)).await
     }
 }
 
