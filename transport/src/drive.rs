@@ -228,6 +228,8 @@ impl Driver {
                     Ok(None) => break,
                     Err(error) => {
                         tracing::warn!(%error, "listener");
+                        // Whoever dialled still waits, and nothing tells of that again.
+                        self.accept_due = true;
                         break;
                     }
                 }

@@ -8,6 +8,8 @@ use crate::node::NodeInner;
 
 /// How soon a blocked push is tried again, should nothing else wake the driver.
 const RETRY: Duration = Duration::from_millis(1);
+/// How soon somebody is accepted who could not be: the process may have had no descriptor left.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// Sleeps of a task of tokio between two questions to the system what ended them, where there are few peers.
 #[cfg(feature = "tokio")]
 const WAKES_PER_QUESTION: u32 = 16;
@@ -45,6 +47,9 @@ impl Driver {
         }
         let next = self.next_tick.min(node.questions.earliest());
         let mut longest = next.saturating_sub(now);
+        if self.accept_due {
+            longest = longest.min(ACCEPT_AGAIN);
+        }
         match self.arm() {
             Sleep::Sound => {}
             Sleep::Light => longest = longest.min(RETRY),

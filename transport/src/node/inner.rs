@@ -158,6 +158,12 @@ impl NodeInner {
         lock(&self.peers).push(peer);
         self.peers_version.fetch_add(1, Ordering::Release);
         self.events.tell(Event::Connected { node, link });
+        // Either the closing of the node finds the peer there, or it is seen here.
+        if self.closed.load(Ordering::SeqCst) {
+            let mut receive = added.receive_side();
+            added.end(&mut receive, Ended::Closed);
+            return;
+        }
         added.greet();
         self.wake();
     }

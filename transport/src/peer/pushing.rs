@@ -137,7 +137,8 @@ impl PeerInner {
     /// As [`PeerInner::send_control`], by the driver in its next turn: not while a frame is half-way to its mailbox.
     pub(crate) fn send_control_in_turn(&self, control: &Control) {
         self.let_wait(lock(&self.backlog), control.encode());
-        self.node.wake();
+        // Not every peer has a turn when the driver wakes.
+        self.node.attend();
     }
 
     fn let_wait(&self, mut backlog: MutexGuard<'_, Backlog>, bytes: Vec<u8>) {

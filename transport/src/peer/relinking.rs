@@ -30,18 +30,21 @@ impl PeerInner {
         let had_link = receive.unlink();
         self.send.ring(Lane::Large).settle();
         self.blocked.store(false, Ordering::Relaxed);
-        self.failed.store(false, Ordering::Release);
+        self.failed.swap(false, Ordering::AcqRel);
         let failure = lock(&self.failure).take();
         *lock(&self.link) = None;
-        if self.ended.get().is_some() || !had_link {
+        if self.ended.get().is_some() {
             return;
         }
-        if receive.leaving {
+        if had_link && receive.leaving {
             self.end(receive, Ended::Closed);
             return;
         }
         if self.overwhelmed.load(Ordering::Acquire) {
             self.end(receive, Ended::Violation(OVERWHELMED.into()));
+            return;
+        }
+        if !had_link {
             return;
         }
         let cause = failure.map_or_else(|| "replaced".to_owned(), |error| error.to_string());
@@ -73,8 +76,7 @@ impl PeerInner {
         let mut receive = self.receive_side();
         let receive = &mut *receive;
         self.gate.put(None);
-        self.failed.store(false, Ordering::Release);
-        lock(&self.failure).take();
+        self.forget_failure();
         *lock(&self.link) = None;
         if receive.unlink() {
             self.wait_for_a_link("another link takes its place".into());
@@ -130,8 +132,7 @@ impl PeerInner {
         receive.acknowledged = [0; LANES];
         let description = format!("{scheme} ({})", link.description);
         // From here on a failure is the new link's.
-        self.failed.store(false, Ordering::Release);
-        lock(&self.failure).take();
+        self.forget_failure();
         self.send.ring(Lane::Large).lend(link.sender.gathers());
         self.gate.put(Some(link.sender));
         *lock(&self.link) = Some(description.clone());
@@ -143,6 +144,16 @@ impl PeerInner {
         self.node.attend();
         self.greet();
         Ok(true)
+    }
+
+    /// What failed was an earlier link's. That control messages have been lost is the session's, and stays.
+    fn forget_failure(&self) {
+        // A swap, so that it is known whether this thread has put out a failure of that kind.
+        self.failed.swap(false, Ordering::AcqRel);
+        lock(&self.failure).take();
+        if self.overwhelmed.load(Ordering::Acquire) {
+            self.fail_link(LinkError::Protocol(OVERWHELMED.into()));
+        }
     }
 
     /// Says something over a new link, so that it is proven at once.
