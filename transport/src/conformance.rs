@@ -82,6 +82,7 @@ macro_rules! conformance_tests {
             buffers_survive_cuts_of_the_link
             a_buffer_that_is_not_sent_comes_back
             small_messages_pass_a_large_one
+            streams_that_come_to_nothing_leave_no_handle_behind
         );
     };
     (@each $attributes:tt $harness:expr; $($case:ident)*) => {
@@ -106,6 +107,7 @@ mod mailboxes;
 mod messages;
 mod sessions;
 mod strangers;
+mod streams;
 
 pub use buffers::*;
 pub use cancelling::*;
@@ -116,6 +118,7 @@ pub use mailboxes::*;
 pub use messages::*;
 pub use sessions::*;
 pub use strangers::*;
+pub use streams::*;
 
 const SECRET: &[u8] = b"the conformance suite's secret";
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -32,6 +32,17 @@ pub(crate) struct Label {
     pub(crate) carries_stream: bool,
 }
 
+impl Label {
+    /// Of a mailbox that a stream is made of.
+    pub(crate) fn of_a_stream(mailbox: String) -> Label {
+        Label {
+            mailbox,
+            protocol: None,
+            carries_stream: true,
+        }
+    }
+}
+
 /// A mailbox of a peer as this node knows it: its handle on the session, and the credit for it.
 ///
 /// Whoever sends to the handle holds it. So once it is dropped, nothing more is sent there.

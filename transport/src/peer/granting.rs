@@ -7,6 +7,7 @@ use std::task::Waker;
 use super::PeerInner;
 use super::routes::Known;
 use crate::address::{Label, Route, Terms};
+use crate::handshake::CAPABILITY_FORGETTING;
 use crate::mailbox::MailboxShared;
 use crate::wait::lock;
 
@@ -29,18 +30,36 @@ impl PeerInner {
         })
     }
 
-    /// The way to a mailbox that the peer has granted. `None` when the session is over.
+    /// Takes back what was granted in a message that has not been delivered. The mailbox is closed; the peer, which has never
+    /// heard of it, can't say that it sends nothing there.
+    pub(crate) fn take_back(&self, handle: u16) {
+        let mut receive = self.receive_side();
+        let understands = self.identity.capabilities & CAPABILITY_FORGETTING != 0;
+        if understands && receive.handles.forget(u32::from(handle), 0, 0).is_ok() {
+            self.forget_handles(&mut receive);
+        }
+    }
+
+    /// The way to a mailbox that the peer has granted; a closed one, if the mailbox has been closed since. To be asked for once,
+    /// also where nobody will go there: the peer waits to hear that. `None` when the session is over, or when the peer has granted
+    /// the handle before.
     pub(crate) fn granted(self: &Arc<Self>, label: String, terms: Terms) -> Option<Arc<Route>> {
-        let label = Label {
-            mailbox: label,
-            protocol: None,
-            carries_stream: true,
+        let route = Arc::new(Route::new(self.clone(), Label::of_a_stream(label), terms));
+        let mut routes = lock(&self.routes);
+        // Under the lock: the end of a session sets this first, then takes out the routes that it finds.
+        if self.ended.get().is_some() {
+            return None;
+        }
+        let known = match routes.by_handle.get(&u32::from(route.handle)) {
+            None => Known::Open(route.clone()),
+            Some(Known::Closed(_)) => {
+                self.close_route(&route);
+                Known::Closed(route.label.clone())
+            }
+            Some(Known::Open(_)) => return None,
         };
-        let route = Arc::new(Route::new(self.clone(), label, terms));
-        lock(&self.routes)
-            .by_handle
-            .insert(u32::from(route.handle), Known::Open(route.clone()));
-        self.ended.get().is_none().then_some(route)
+        routes.by_handle.insert(u32::from(route.handle), known);
+        Some(route)
     }
 
     /// Whether what goes to this handle is a part of a stream, whose halves are told what becomes of it.

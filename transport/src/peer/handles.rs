@@ -82,6 +82,12 @@ impl Handles {
         Ok(())
     }
 
+    /// How many are given out.
+    #[cfg(feature = "conformance")]
+    pub(crate) fn given(&self) -> usize {
+        self.ports.iter().flatten().count()
+    }
+
     pub(crate) fn any_forgetting(&self) -> bool {
         !self.forgetting.is_empty()
     }

@@ -17,6 +17,7 @@ use crate::protocol::{Asked, Refusal, Spoken};
 use crate::questions::ANSWERS;
 use crate::ring::Position;
 use crate::session::Ended;
+use crate::stream::LISTENER;
 use crate::wait::lock;
 use crate::watch::Gone;
 
@@ -242,9 +243,18 @@ impl PeerInner {
         large: Position,
     ) {
         let mut routes = lock(&self.routes);
-        // A peer may repeat itself: once is remembered.
-        let Some(Known::Open(route)) = routes.by_handle.get(&handle).cloned() else {
-            return;
+        let route = match routes.by_handle.get(&handle) {
+            Some(Known::Open(route)) => route.clone(),
+            // A peer may repeat itself: once is remembered.
+            Some(Known::Closed(_)) => return,
+            // Granted in a message that nobody has read yet.
+            None => {
+                if handle < u32::from(ANSWERS) {
+                    let label = Arc::new(Label::of_a_stream(LISTENER.to_owned()));
+                    routes.by_handle.insert(handle, Known::Closed(label));
+                }
+                return;
+            }
         };
         routes.by_name.retain(|_, known| !Arc::ptr_eq(known, &route));
         routes
@@ -257,15 +267,20 @@ impl PeerInner {
             }
         }
         drop(routes);
-        route.close();
-        if self.identity.capabilities & CAPABILITY_FORGETTING != 0 {
-            route.forget_when_dropped();
-        }
+        self.close_route(&route);
         receive.closings.push(Closing {
             ordinary,
             large,
             route,
         });
+    }
+
+    /// The peer has closed the mailbox.
+    pub(super) fn close_route(&self, route: &Route) {
+        route.close();
+        if self.identity.capabilities & CAPABILITY_FORGETTING != 0 {
+            route.forget_when_dropped();
+        }
     }
 
     /// The peer will not come back to what was sent to this handle, and may give it out again.

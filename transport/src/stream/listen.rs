@@ -146,28 +146,34 @@ impl Incoming {
     /// Accepts a two-way stream. Does not wait: the peer can write as soon as it has the answer.
     ///
     /// # Errors
-    /// [`OpenError`]: the session is over or has used up its handles, or the peer asked for a one-way stream.
+    /// [`OpenError`]: the session is over or has used up its handles, or the peer asked for a one-way stream, or has taken its
+    /// request back.
     pub fn accept(mut self) -> Result<Stream, OpenError> {
-        let open = self.open.as_ref().and_then(|open| Some((open.back, open.read?)));
-        let Some((their_back, their_read)) = open else {
+        if self.kind() != IncomingKind::TwoWay {
             return Err(OpenError::Violation(
                 "a one-way stream where a two-way one was expected",
             ));
+        }
+        let Ways { answers, writer } = self.ways()?;
+        let (Some((writer, window)), true) = (writer, !answers.is_closed()) else {
+            return Err(taken_back());
         };
-        let answers = self.peer.stream_route(&self.name, their_back)?;
-        let writer = self.peer.stream_route(&self.name, their_read.data)?;
-        let (back_mailbox, back) = self.peer.back_end(&self.name)?;
-        let OwnReadEnd { mailbox, offer } = self.peer.read_end(&self.name, self.options)?;
-        self.open = None;
-        answer(
-            &answers,
-            &Accept {
-                read: offer,
-                back: Some(back),
-            },
-        )?;
+        let made = self.peer.back_end(&self.name).and_then(|(back_mailbox, back)| {
+            let read = self.peer.read_end(&self.name, self.options)?;
+            Ok((back_mailbox, back, read))
+        });
+        let (back_mailbox, back, OwnReadEnd { mailbox, offer }) = refusing(&answers, made)?;
+        let accept = Accept {
+            read: offer,
+            back: Some(back),
+        };
+        if let Err(error) = answer(&answers, &accept) {
+            drop((mailbox, back_mailbox));
+            self.peer.take_grants_back(&back, Some(&offer));
+            return Err(error);
+        }
         Ok(Stream {
-            sender: StreamSender::new(writer, back_mailbox, their_read.window),
+            sender: StreamSender::new(writer, back_mailbox, window),
             receiver: StreamReceiver::new(mailbox, answers, offer.window),
         })
     }
@@ -177,26 +183,56 @@ impl Incoming {
     /// # Errors
     /// As [`Incoming::accept`].
     pub fn accept_receiver(mut self) -> Result<StreamReceiver, OpenError> {
-        let back = match &self.open {
-            Some(Open { back, read: None }) => *back,
-            _ => {
-                return Err(OpenError::Violation(
-                    "a two-way stream where a one-way one was expected",
-                ));
-            }
+        if self.kind() != IncomingKind::OneWay {
+            return Err(OpenError::Violation(
+                "a two-way stream where a one-way one was expected",
+            ));
+        }
+        let Ways { answers, .. } = self.ways()?;
+        if answers.is_closed() {
+            return Err(taken_back());
+        }
+        let made = self.peer.read_end(&self.name, self.options);
+        let OwnReadEnd { mailbox, offer } = refusing(&answers, made)?;
+        let accept = Accept {
+            read: offer,
+            back: None,
         };
-        let answers = self.peer.stream_route(&self.name, back)?;
-        let OwnReadEnd { mailbox, offer } = self.peer.read_end(&self.name, self.options)?;
-        self.open = None;
-        answer(
-            &answers,
-            &Accept {
-                read: offer,
-                back: None,
-            },
-        )?;
+        if let Err(error) = answer(&answers, &accept) {
+            drop(mailbox);
+            self.peer.take_grants_back(&offer.data, None);
+            return Err(error);
+        }
         Ok(StreamReceiver::new(mailbox, answers, offer.window))
     }
+
+    /// The ways to what the peer has offered. Both are asked for, and once: see [`PeerInner::granted`].
+    fn ways(&mut self) -> Result<Ways, OpenError> {
+        let Open { back, read } = self.open.take().ok_or_else(taken_back)?;
+        let way = |grant| self.peer.stream_route(&self.name, grant);
+        let (back, read) = (way(back), read.map(|read| Ok((way(read.data)?, read.window))));
+        Ok(Ways {
+            answers: back?,
+            writer: read.transpose()?,
+        })
+    }
+}
+
+/// The ways to the ends of a peer that asks for a stream.
+struct Ways {
+    /// Where it is answered.
+    answers: Arc<Route>,
+    /// Where it reads, if it does, and with what window.
+    writer: Option<(Arc<Route>, u32)>,
+}
+
+fn taken_back() -> OpenError {
+    OpenError::Violation("the peer took its request back")
+}
+
+/// Turns the peer away where something failed.
+fn refusing<T>(answers: &Arc<Route>, made: Result<T, OpenError>) -> Result<T, OpenError> {
+    made.inspect_err(|_| send_last_word(answers, &[back::REFUSE]))
 }
 
 /// Sends the answer. The ring may be full just now: then this fails, and the peer is turned away.
@@ -209,16 +245,14 @@ fn answer(route: &Arc<Route>, accept: &Accept) -> Result<(), OpenError> {
             send_last_word(route, &[back::REFUSE]);
             OpenError::Refused
         }
-        None => OpenError::Violation("the peer took its request back"),
+        None => taken_back(),
     })
 }
 
 impl Drop for Incoming {
     fn drop(&mut self) {
-        if let Some(open) = self.open.take()
-            && let Ok(route) = self.peer.stream_route(&self.name, open.back)
-        {
-            send_last_word(&route, &[back::REFUSE]);
+        if let Ok(Ways { answers, .. }) = self.ways() {
+            send_last_word(&answers, &[back::REFUSE]);
         }
     }
 }

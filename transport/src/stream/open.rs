@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use super::wire::{Accept, Grant, LISTENER, MAX_BACK, Open, ReadEnd, back};
 use super::{OVERHEAD, Stream, StreamOptions, StreamReceiver, StreamSender};
@@ -68,12 +68,12 @@ impl Peer {
     /// Nobody listens for the name, the listener turned it away, a name that can't be one, no handle left, the session over:
     /// [`OpenError`] says which.
     pub async fn open_stream(&self, name: &str, options: StreamOptions) -> Result<Stream, OpenError> {
-        let end = self.0.read_end(name, options)?;
-        let (sender, accepted) = self.open(name, Some(end.offer)).await?;
-        let back = accepted.ok_or(OpenError::Violation("a one-way answer to a two-way stream"))?;
-        let back = self.0.stream_route(name, back)?;
+        let opened = self.open(name, Some(options)).await?;
+        let (Some(back), Some(end)) = (opened.back, opened.read) else {
+            return Err(OpenError::Violation("a one-way answer to a two-way stream"));
+        };
         Ok(Stream {
-            sender,
+            sender: opened.sender,
             receiver: StreamReceiver::new(end.mailbox, back, end.offer.window),
         })
     }
@@ -83,36 +83,35 @@ impl Peer {
     /// # Errors
     /// As [`Peer::open_stream`].
     pub async fn open_sender(&self, name: &str) -> Result<StreamSender, OpenError> {
-        self.open(name, None).await.map(|(sender, _)| sender)
+        self.open(name, None).await.map(|opened| opened.sender)
     }
 
-    async fn open(
-        &self,
-        name: &str,
-        read: Option<ReadEnd>,
-    ) -> Result<(StreamSender, Option<Grant>), OpenError> {
+    async fn open(&self, name: &str, read: Option<StreamOptions>) -> Result<Opened, OpenError> {
         let peer = &self.0;
         let listener = peer.listener(name)?;
         let address = self.address_async(&listener).await.map_err(|error| match error {
             ResolveError::SessionOver(ended) => OpenError::SessionOver(ended),
             _ => nobody(peer, name),
         })?;
-        let (mut answers, grant) = peer.back_end(name)?;
-        let request = u64::from(peer.next_request());
-        let open = Open { back: grant, read }.encode();
-        let opening = Opening { peer, request };
-        lock(&peer.openings).insert(request, None);
-        poll_fn(|context| poll_send(&address, &open, request, context))
+        let mut opening = Opening::new(peer, name, read)?;
+        let open = opening.open.encode();
+        poll_fn(|context| poll_send(&address, &open, opening.request, context))
             .await
             .map_err(|error| match error {
                 SendError::SessionOver(ended) => OpenError::SessionOver(ended),
                 _ => nobody(peer, name),
             })?;
-        let accept = poll_fn(|context| opening.poll_answer(&mut answers, name, context)).await?;
-        drop(opening);
-        let route = peer.stream_route(name, accept.read.data)?;
-        Ok((StreamSender::new(route, answers, accept.read.window), accept.back))
+        opening.is_delivered = true;
+        let accept = poll_fn(|context| opening.poll_answer(context)).await?;
+        opening.accepted(&accept)
     }
+}
+
+/// What an opened stream is made of.
+struct Opened {
+    sender: StreamSender,
+    back: Option<Arc<Route>>,
+    read: Option<OwnReadEnd>,
 }
 
 fn nobody(peer: &PeerInner, name: &str) -> OpenError {
@@ -148,17 +147,42 @@ fn poll_send(
 
 /// A stream that was asked for and not answered yet.
 struct Opening<'p> {
-    peer: &'p PeerInner,
+    peer: &'p Arc<PeerInner>,
+    name: &'p str,
     request: u64,
+    /// What the peer is offered.
+    open: Open,
+    /// The ends of this node; `None` once the stream is open.
+    ends: Option<(Mailbox, Option<OwnReadEnd>)>,
+    /// The peer has been told of them, as far as is known.
+    is_delivered: bool,
 }
 
-impl Opening<'_> {
-    fn poll_answer(
-        &self,
-        answers: &mut Mailbox,
-        name: &str,
-        context: &mut Context<'_>,
-    ) -> Poll<Result<Accept, OpenError>> {
+impl<'p> Opening<'p> {
+    fn new(
+        peer: &'p Arc<PeerInner>,
+        name: &'p str,
+        read: Option<StreamOptions>,
+    ) -> Result<Opening<'p>, OpenError> {
+        let (answers, back) = peer.back_end(name)?;
+        let mut opening = Opening {
+            peer,
+            name,
+            request: u64::from(peer.next_request()),
+            open: Open { back, read: None },
+            ends: Some((answers, None)),
+            is_delivered: false,
+        };
+        if let (Some(options), Some((_, read))) = (read, &mut opening.ends) {
+            let end = peer.read_end(name, options)?;
+            opening.open.read = Some(end.offer);
+            *read = Some(end);
+        }
+        lock(&peer.openings).insert(opening.request, None);
+        Ok(opening)
+    }
+
+    fn poll_answer(&mut self, context: &mut Context<'_>) -> Poll<Result<Accept, OpenError>> {
         let listened = match lock(&self.peer.openings).get_mut(&self.request) {
             Some(waker) => {
                 *waker = Some(context.waker().clone());
@@ -166,27 +190,62 @@ impl Opening<'_> {
             }
             None => false,
         };
-        if let Poll::Ready(range) = answers.poll_take(context.waker()) {
-            return Poll::Ready(match answers.bytes(range) {
-                [back::ACCEPT, accept @ ..] => {
-                    Accept::decode(accept).map_err(|_| OpenError::Violation("a malformed answer"))
-                }
-                [back::REFUSE] => Err(OpenError::Refused),
-                _ => Err(OpenError::Violation("an unknown answer")),
-            });
+        if let Some(answer) = self.take_answer(context.waker()) {
+            return Poll::Ready(answer);
         }
         // Looked at after the wakers were left.
         match self.peer.ended() {
             Some(ended) => Poll::Ready(Err(OpenError::SessionOver(ended))),
-            None if !listened => Poll::Ready(Err(nobody(self.peer, name))),
+            None if !listened => {
+                self.is_delivered = false;
+                Poll::Ready(Err(nobody(self.peer, self.name)))
+            }
             None => Poll::Pending,
         }
+    }
+
+    fn take_answer(&mut self, waker: &Waker) -> Option<Result<Accept, OpenError>> {
+        let (answers, _) = self.ends.as_mut()?;
+        let Poll::Ready(range) = answers.poll_take(waker) else {
+            return None;
+        };
+        Some(match answers.bytes(range) {
+            [back::ACCEPT, accept @ ..] => {
+                Accept::decode(accept).map_err(|_| OpenError::Violation("a malformed answer"))
+            }
+            [back::REFUSE] => Err(OpenError::Refused),
+            _ => Err(OpenError::Violation("an unknown answer")),
+        })
+    }
+
+    fn accepted(mut self, accept: &Accept) -> Result<Opened, OpenError> {
+        // Both, before either fails: see `PeerInner::granted`.
+        let way = |grant| self.peer.stream_route(self.name, grant);
+        let (route, back) = (way(accept.read.data), accept.back.map(way).transpose());
+        let (route, back) = (route?, back?);
+        let (answers, read) = self.ends.take().ok_or(OpenError::Refused)?;
+        Ok(Opened {
+            sender: StreamSender::new(route, answers, accept.read.window),
+            back,
+            read,
+        })
     }
 }
 
 impl Drop for Opening<'_> {
     fn drop(&mut self) {
         lock(&self.peer.openings).remove(&self.request);
+        if let Some(Ok(too_late)) = self.take_answer(Waker::noop()) {
+            for grant in [Some(too_late.read.data), too_late.back].into_iter().flatten() {
+                let _ = self.peer.stream_route(self.name, grant);
+            }
+        }
+        // Closed first.
+        let is_open = self.ends.take().is_none();
+        if !is_open && !self.is_delivered {
+            self.peer
+                .take_grants_back(&self.open.back, self.open.read.as_ref());
+        }
     }
 }
 
@@ -256,9 +315,20 @@ impl PeerInner {
         Ok(OwnReadEnd { mailbox, offer })
     }
 
-    /// The way to a mailbox that the peer has offered for a stream.
+    /// Takes back what this node has offered for a stream, and closed, in a message that did not get there.
+    pub(super) fn take_grants_back(&self, back: &Grant, read: Option<&ReadEnd>) {
+        self.take_back(back.handle);
+        if let Some(read) = read {
+            self.take_back(read.data.handle);
+        }
+    }
+
+    /// The way to a mailbox that the peer has offered for a stream: see [`PeerInner::granted`].
     pub(super) fn stream_route(self: &Arc<Self>, label: &str, grant: Grant) -> Result<Arc<Route>, OpenError> {
         self.granted(format!("{LISTENER}{label}"), grant.terms())
-            .ok_or_else(|| OpenError::SessionOver(self.ended().unwrap_or(Ended::Closed)))
+            .ok_or_else(|| match self.ended() {
+                Some(ended) => OpenError::SessionOver(ended),
+                None => OpenError::Violation("a mailbox that it has offered before"),
+            })
     }
 }
