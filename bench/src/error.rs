@@ -51,7 +51,12 @@ pub(crate) enum Error {
     Protocol { said: String, wanted: &'static str },
 
     #[error(
-        "{url}: no metrics endpoint of a node there. `node_metrics::Endpoint` opens one; the address is http://host:port"
+        "{url:?} is no address of a metrics endpoint, which is http://host:port, as in http://127.0.0.1:9900"
+    )]
+    NotAUrl { url: String },
+
+    #[error(
+        "{url}: something else than the metrics endpoint of a node is there. `node_metrics::Endpoint` opens one"
     )]
     NotAnEndpoint { url: String },
 
@@ -187,6 +192,7 @@ impl Error {
             | Error::NothingToAnnounce { .. }
             | Error::OneCore
             | Error::NoSuchCore { .. }
+            | Error::NotAUrl { .. }
             | Error::NotAChild => 2,
             Error::NobodyReads => 141,
             _ => 1,

@@ -52,5 +52,6 @@ fn an_address_where_no_node_is_says_what_to_do() {
     );
     let shown = program::bench(&["top", "nowhere", "--once"]);
     let error = String::from_utf8(shown.stderr).unwrap();
-    assert!(error.contains("node_metrics::Endpoint"), "{error}");
+    assert!(error.contains("http://host:port"), "{error}");
+    assert_eq!(shown.status.code(), Some(2));
 }

@@ -14,10 +14,10 @@ const LONGEST: u64 = 16 << 20;
 pub(super) fn host_of(url: &str) -> Result<&str, Error> {
     let rest = url.strip_prefix("http://").unwrap_or(url);
     let host = rest.split('/').next().unwrap_or_default();
-    if host.is_empty() || !host.contains(':') {
-        return Err(Error::NotAnEndpoint { url: url.to_owned() });
+    match host.rsplit_once(':') {
+        Some((name, port)) if !name.is_empty() && port.parse::<u16>().is_ok() => Ok(host),
+        _ => Err(Error::NotAUrl { url: url.to_owned() }),
     }
-    Ok(host)
 }
 
 /// The body at `path`.
@@ -60,6 +60,16 @@ mod tests {
         ] {
             assert_eq!(host_of(url).unwrap(), "127.0.0.1:9900");
         }
-        assert!(host_of("http://").is_err() && host_of("nowhere").is_err());
+        assert_eq!(host_of("http://[::1]:9900/").unwrap(), "[::1]:9900");
+        for wrong in [
+            "",
+            "http://",
+            "nowhere",
+            ":9900",
+            "https://127.0.0.1:9900",
+            "host:99999",
+        ] {
+            assert!(host_of(wrong).is_err(), "{wrong}");
+        }
     }
 }
