@@ -13,7 +13,8 @@ const SEQUENCE_BITS: u32 = 48;
 /// Time between the announcement of a round at a fixed rate and its first message: both processes are ready by then.
 pub(crate) const LEAD_NS: u64 = 50_000_000;
 
-/// Most messages that are handed over in one call.
+/// Messages that are handed over in one call, where nothing else is asked for, and at most.
+pub(crate) const TOGETHER: u32 = 32;
 pub(crate) const MOST_TOGETHER: u32 = 64;
 
 /// How many send to how many.

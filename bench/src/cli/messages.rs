@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::{Traffic, message_size, ring_size};
 use crate::carrier::{SmallFrames, Transport};
-use crate::load::{Load, MOST_TOGETHER};
+use crate::load::{Load, MOST_TOGETHER, TOGETHER};
 
 /// Options of the bench of latency.
 #[derive(Debug, Args)]
@@ -45,7 +45,7 @@ pub(crate) struct Throughput {
     #[arg(long)]
     pub(crate) copied: bool,
     /// Messages handed over in one call; 1 for each in a call of its own
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_TOGETHER)), default_value = "32")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_TOGETHER)), default_value_t = TOGETHER)]
     pub(crate) together: u32,
 }
 

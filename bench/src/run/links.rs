@@ -6,7 +6,7 @@ use crate::cli::{Device, Latency, Messages, RING, Throughput, Traffic};
 use crate::error::Error;
 use crate::floor::perftest::Perftest;
 use crate::floor::{shm, tcp};
-use crate::load::Load;
+use crate::load::{Load, TOGETHER};
 use crate::measure::Side;
 use crate::ours;
 use crate::report::Subject;
@@ -94,13 +94,16 @@ pub(super) struct Link<'a> {
 }
 
 impl<'a> Link<'a> {
-    /// One sender and one peer, with the usual ring.
+    /// What the commands of their own do where nothing else is asked for.
     pub(super) fn plain(transport: Transport, work: Work, wait: Wait, device: &'a Device) -> Link<'a> {
         Link {
             transport,
             work,
             wait,
-            load: Load::ONE,
+            load: Load {
+                together: TOGETHER,
+                ..Load::ONE
+            },
             ring: RING,
             small_frames: SmallFrames::Polled,
             device,
