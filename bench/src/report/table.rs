@@ -66,26 +66,11 @@ impl Table {
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut shown: Option<&Columns> = None;
-        for block in &self.blocks {
-            let columns = columns_of(block);
-            if shown != Some(columns) {
-                write!(f, "{:<36}", "")?;
-                for (title, _) in columns {
-                    write!(f, "{title:>13}")?;
-                }
-                writeln!(f)?;
-                shown = Some(columns);
-            }
-            let (first, alone) = (&block[0], block.iter().all(|one| one.floor.is_none()));
-            let subject = format!("{} {} {}", first.bench, first.transport, bytes(first.size));
-            write_row(f, &subject, columns, block, |one| Some(number(one.value)))?;
-            if !alone {
-                write_row(f, "  floor", columns, block, |one| one.floor.map(number))?;
-                write_row(f, "  ratio", columns, block, |one| {
-                    one.ratio.map(|ratio| format!("{ratio:.2}"))
-                })?;
-            }
+        for blocks in self
+            .blocks
+            .chunk_by(|one, next| columns_of(one) == columns_of(next))
+        {
+            Grid::of(blocks).fmt(f)?;
         }
         if !self.notes.is_empty() {
             writeln!(f)?;
@@ -94,22 +79,86 @@ impl fmt::Display for Table {
     }
 }
 
-fn write_row(
-    f: &mut fmt::Formatter<'_>,
-    title: &str,
-    columns: &Columns,
-    block: &[Measurement],
-    cell: impl Fn(&Measurement) -> Option<String>,
-) -> fmt::Result {
-    write!(f, "{title:<36}")?;
-    for (_, metrics) in columns {
-        let found = block
+/// Rows of the same columns, each as wide as what is in it. A column without a figure in any row is left out.
+struct Grid {
+    titles: Vec<&'static str>,
+    rows: Vec<Row>,
+}
+
+struct Row {
+    title: String,
+    cells: Vec<Option<String>>,
+}
+
+impl Grid {
+    fn of(blocks: &[Vec<Measurement>]) -> Grid {
+        let (titles, metrics): (Vec<&str>, Vec<&[Metric]>) = blocks
+            .first()
+            .map_or(&COLUMNS, |block| columns_of(block))
             .iter()
-            .find(|one| metrics.contains(&one.metric))
-            .and_then(&cell);
-        write!(f, "{:>13}", found.as_deref().unwrap_or("-"))?;
+            .copied()
+            .unzip();
+        let mut grid = Grid {
+            titles,
+            rows: Vec::new(),
+        };
+        for block in blocks {
+            let mut row = |title: &str, cell: &dyn Fn(&Measurement) -> Option<String>| {
+                let find = |metrics: &&[Metric]| {
+                    let found = block.iter().find(|one| metrics.contains(&one.metric));
+                    found.and_then(cell)
+                };
+                grid.rows.push(Row {
+                    title: title.to_owned(),
+                    cells: metrics.iter().map(find).collect(),
+                });
+            };
+            let first = &block[0];
+            let subject = format!("{} {} {}", first.bench, first.transport, bytes(first.size));
+            row(&subject, &|one| Some(number(one.value)));
+            if block.iter().any(|one| one.floor.is_some()) {
+                row("  floor", &|one| one.floor.map(number));
+                row("  ratio", &|one| one.ratio.map(|ratio| format!("{ratio:.2}")));
+            }
+        }
+        grid
     }
-    writeln!(f)
+}
+
+impl fmt::Display for Grid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const BETWEEN: usize = 2;
+        let first = self.rows.iter().map(|row| row.title.len()).max().unwrap_or(0);
+        let widths: Vec<Option<usize>> = self
+            .titles
+            .iter()
+            .enumerate()
+            .map(|(at, title)| {
+                let widest = self
+                    .rows
+                    .iter()
+                    .filter_map(|row| Some(row.cells[at].as_ref()?.len()))
+                    .max();
+                widest.map(|widest| BETWEEN + widest.max(title.len()))
+            })
+            .collect();
+        let mut line = |title: &str, cells: &mut dyn Iterator<Item = &str>| {
+            write!(f, "{title:<first$}")?;
+            for (cell, width) in cells.zip(&widths) {
+                if let Some(width) = width {
+                    write!(f, "{cell:>width$}")?;
+                }
+            }
+            writeln!(f)
+        };
+        line("", &mut self.titles.iter().copied())?;
+        self.rows.iter().try_for_each(|row| {
+            line(
+                &row.title,
+                &mut row.cells.iter().map(|cell| cell.as_deref().unwrap_or("-")),
+            )
+        })
+    }
 }
 
 /// Three digits or more, and a letter for large ones.
@@ -160,6 +209,36 @@ mod tests {
         assert_eq!(lines[2][..2], ["floor", "2.000"]);
         assert_eq!(lines[3][..2], ["ratio", "1.50"]);
         assert_eq!(text.lines().last(), Some("more with less"));
+        assert_eq!(lines[0], ["p50", "us"], "there is nothing else");
+    }
+
+    #[test]
+    fn columns_stand_in_line_and_fit_a_terminal() {
+        let mut table = Table::default();
+        for (bench, metrics) in [
+            (
+                "latency",
+                &[Metric::P50, Metric::P99, Metric::P999, Metric::P9999][..],
+            ),
+            (
+                "throughput",
+                &[Metric::MessagesPerSecond, Metric::MegabytesPerSecond],
+            ),
+        ] {
+            let subject = Subject {
+                bench,
+                transport: "tcp".into(),
+                size: 64,
+            };
+            let figures: Figures = metrics.iter().map(|metric| (*metric, 123_456.0)).collect();
+            table.add(subject.measurements(&figures, Some(&figures)));
+        }
+        let text = table.to_string();
+        let lengths: Vec<usize> = text.lines().map(str::len).collect();
+        assert!(
+            lengths[0] <= 80 && lengths.iter().all(|length| *length == lengths[0]),
+            "{text}"
+        );
     }
 
     #[test]
