@@ -104,6 +104,23 @@ fn doctor_answers_in_json_and_its_status_agrees() {
 }
 
 #[test]
+fn doctor_says_that_a_kernel_has_nowhere_to_go() {
+    let ran: program::Ran = command(["doctor", "--json"])
+        .env("XDG_CACHE_HOME", "/dev/null/nowhere")
+        .output()
+        .unwrap()
+        .into();
+    let answer: serde_json::Value = serde_json::from_str(&ran.stdout).expect("one JSON object");
+    let checks = answer["checks"].as_array().expect("a list of checks");
+    let kernel = checks
+        .iter()
+        .find(|check| check["name"] == "the guest's kernel")
+        .expect("a check of the kernel");
+    assert_eq!((&kernel["ok"], &answer["guest"]), (&false.into(), &false.into()));
+    assert!(kernel["mend"].to_string().contains("XDG_CACHE_HOME"), "{kernel}");
+}
+
+#[test]
 fn doctor_and_install_change_nothing() {
     let home = tempfile::tempdir().unwrap();
     for arguments in [&["doctor"][..], &["install"]] {

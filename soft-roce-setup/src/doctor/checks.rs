@@ -187,7 +187,10 @@ fn guest_kernel() -> Check {
         Err(error) => lack("nowhere to keep it", error.to_string()),
         Ok(cache) => match kernel::cached(&cache) {
             Some(kernel) => Ok(format!("{} in {}", kernel.version, cache.directory().display())),
-            None => kernel_to_fetch(),
+            None => cache
+                .can_be_created()
+                .or_else(|error| lack("not downloaded, and nowhere to keep it", error.to_string()))
+                .and_then(|()| kernel_to_fetch()),
         },
     };
     check(Topic::Guest, "the guest's kernel", found)

@@ -3,6 +3,9 @@
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Access, access};
+use rustix::io::Errno;
+
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CacheError {
     #[error(
@@ -40,6 +43,17 @@ impl Cache {
 
     pub(crate) fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// Whether it can be made, as far as that can be told without making it.
+    pub(crate) fn can_be_created(&self) -> Result<(), CacheError> {
+        let mut above = self.directory.ancestors();
+        let there = above.find(|path| path.exists()).unwrap_or(Path::new("/"));
+        let allowed = match there.is_dir() {
+            true => access(there, Access::WRITE_OK | Access::EXEC_OK),
+            false => Err(Errno::NOTDIR),
+        };
+        allowed.map_err(|error| self.unusable(error.into()))
     }
 
     pub(crate) fn create(&self) -> Result<(), CacheError> {
