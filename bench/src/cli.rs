@@ -57,6 +57,12 @@ pub(crate) enum Command {
     /// Applications of actor runtimes and of gRPC, on their own transport and on ours
     #[cfg(feature = "clusters")]
     Clusters(Clusters),
+    /// Not in this build: applications of actor runtimes and of gRPC, on their own transport and on ours
+    #[cfg(not(feature = "clusters"))]
+    Clusters {
+        #[arg(hide = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<String>,
+    },
     /// What this machine can do at best: the floors alone
     #[command(subcommand)]
     Floor(Floor),
@@ -278,8 +284,7 @@ pub(crate) struct Journal {
     /// Threads that append
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256), default_value = "1")]
     threads: u32,
-    /// Beside other durable logs, in rows of their own for writers and batches
-    #[cfg(feature = "journal-peers")]
+    /// Beside other durable logs, in rows of their own for writers and batches; built with --features journal-peers
     #[arg(long, conflicts_with_all = ["mode", "batch", "threads"])]
     pub(crate) peers: bool,
     #[command(flatten)]

@@ -168,9 +168,12 @@ pub(crate) enum Error {
     ThreadPanicked,
 
     #[error(
-        "{what} are not part of this build of bench: build it with `--features verbs` (needs cmake and libclang-dev)"
+        "{what} are not part of this build of bench: build it with `--features {feature}`; bench/README.md says what that needs"
     )]
-    NotBuilt { what: &'static str },
+    NotBuilt {
+        what: &'static str,
+        feature: &'static str,
+    },
 
     #[error("a child of bench has no business on a command line: run `bench --help`")]
     NotAChild,

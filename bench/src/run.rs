@@ -39,6 +39,11 @@ pub(crate) fn run(command: Command) -> Result<(), Error> {
         Command::Throughput(options) => links::throughput(&options),
         #[cfg(feature = "journal-peers")]
         Command::Journal(options) if options.peers => peers(&options),
+        #[cfg(not(feature = "journal-peers"))]
+        Command::Journal(options) if options.peers => Err(Error::NotBuilt {
+            what: "other durable logs",
+            feature: "journal-peers",
+        }),
         Command::Journal(options) => journal(&options, Sides::Both),
         Command::Accounts(options) => accounts(&options),
         Command::Top(options) => crate::top::run(
@@ -70,6 +75,11 @@ pub(crate) fn run(command: Command) -> Result<(), Error> {
         }
         #[cfg(feature = "clusters")]
         Command::Clusters(options) => clusters(&options),
+        #[cfg(not(feature = "clusters"))]
+        Command::Clusters { .. } => Err(Error::NotBuilt {
+            what: "clusters of actors and gRPC",
+            feature: "clusters",
+        }),
         Command::Floor(Floor::Tcp(options)) => links::floors(Transport::Tcp, &options.traffic),
         Command::Floor(Floor::Shm(options)) => links::floors(Transport::Shm, &options.traffic),
         Command::Floor(Floor::Rdma(options)) => links::floors(Transport::Rdma, &options.traffic),

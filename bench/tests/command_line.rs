@@ -92,6 +92,12 @@ fn a_load_that_makes_no_sense() {
 }
 
 #[test]
+#[cfg(not(feature = "journal-peers"))]
+fn what_is_not_in_this_build() {
+    refused(&["journal", "--peers"], "--features journal-peers");
+}
+
+#[test]
 fn an_unknown_device() {
     refused(
         &["floor", "rdma", "--device", "no-such-device"],

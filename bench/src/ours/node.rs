@@ -120,6 +120,7 @@ pub(crate) fn transport(
         Transport::Shm => Ok(builder.transport(Shm::new())),
         Transport::Rdma if !cfg!(feature = "verbs") => Err(Error::NotBuilt {
             what: "mailboxes over rdma",
+            feature: "verbs",
         }),
         Transport::Rdma => {
             let mut options = RdmaOptions::default();
