@@ -55,10 +55,7 @@ impl<'a> SendBatch<'a> {
                 let sizes = messages[..committed]
                     .iter()
                     .map(|message| frame::size(message.len()));
-                self.unpushed += sizes.sum::<usize>();
-                if self.unpushed >= BATCH_BYTES {
-                    self.flush();
-                }
+                self.count(sizes.sum());
                 return Ok(committed);
             }
         }
@@ -74,10 +71,7 @@ impl<'a> SendBatch<'a> {
         match self.address.commit_content(Content::Bytes(message), None) {
             Ok(committed) => {
                 if committed {
-                    self.unpushed += frame::size(message.len());
-                }
-                if self.unpushed >= BATCH_BYTES {
-                    self.flush();
+                    self.count(frame::size(message.len()));
                 }
                 Ok(())
             }
@@ -85,6 +79,15 @@ impl<'a> SendBatch<'a> {
                 self.flush();
                 Err(error)
             }
+        }
+    }
+
+    /// Counts what was committed, and pushes when much has piled up.
+    #[inline]
+    fn count(&mut self, bytes: usize) {
+        self.unpushed += bytes;
+        if self.unpushed >= BATCH_BYTES {
+            self.flush();
         }
     }
 
