@@ -224,31 +224,26 @@ impl Route {
     /// first says why, or finds it another way.
     #[inline(always)]
     pub(super) fn commit_at_once(&self, messages: &[&[u8]]) -> usize {
-        let short = match messages {
-            [one] => usize::from(one.len() <= self.longest_at_once),
-            several => several
-                .iter()
-                .take_while(|message| message.len() <= self.longest_at_once)
-                .count(),
-        };
-        if short == 0 || self.is_closed() || self.behind.load(Ordering::Acquire) != 0 {
+        if self.is_closed() || self.behind.load(Ordering::Acquire) != 0 {
             return 0;
         }
+        let short = messages
+            .iter()
+            .take_while(|message| message.len() <= self.longest_at_once)
+            .count();
         let ring = self.peer.send.ring(Lane::Ordinary);
         let mut credit = 0;
-        let written = if messages.len() == 1 {
-            credit = self.take_credit(1) as usize;
-            if credit == 0 {
-                return 0;
-            }
-            ring.write(Kind::Message, self.handle, messages, |fit| fit)
-        } else {
+        let mut take_credit = |wanted: usize| {
+            credit = self.take_credit(wanted as u64) as usize;
+            credit
+        };
+        let written = match &messages[..short] {
+            [] => return 0,
+            [_] if take_credit(1) == 0 => return 0,
+            one @ [_] => ring.write(Kind::Message, self.handle, one, |fit| fit),
             // Credit for no more than there is room for: what is taken and given back, others miss in between, and a mailbox
             // that drops the newest drops theirs.
-            ring.write(Kind::Message, self.handle, &messages[..short], |fit| {
-                credit = self.take_credit(fit as u64) as usize;
-                credit
-            })
+            several => ring.write(Kind::Message, self.handle, several, take_credit),
         };
         let committed = written.unwrap_or(0);
         if committed < credit {
