@@ -214,13 +214,7 @@ impl Wake for Arrivals {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        let Some(node) = self.0.upgrade() else { return };
-        let Some(task) = node.task.get() else { return };
-        // A panic must not reach the runtime's driver, which calls this.
-        let taken_in = catch_unwind(AssertUnwindSafe(|| task.take_in(&node, self.1)));
-        if !taken_in.unwrap_or(false) {
-            task.call();
-        }
+        on_the_spot(&self.0, |node, task| task.take_in(node, self.1));
     }
 }
 
@@ -233,12 +227,21 @@ impl Wake for Idling {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        let Some(node) = self.0.upgrade() else { return };
-        let Some(task) = node.task.get() else { return };
-        // A panic must not reach the runtime's thread, which calls this between two tasks.
-        if catch_unwind(AssertUnwindSafe(|| task.push_postponed())).is_err() {
-            task.call();
-        }
+        on_the_spot(&self.0, |_, task| {
+            task.push_postponed();
+            true
+        });
+    }
+}
+
+/// Does in a waker what the task would do, and calls the task where that is not done with it.
+fn on_the_spot(node: &Weak<NodeInner>, work: impl FnOnce(&NodeInner, &DrivingTask) -> bool) {
+    let Some(node) = node.upgrade() else { return };
+    let Some(task) = node.task.get() else { return };
+    // A panic must not reach the runtime, which calls this in its driver or between two tasks.
+    let done = catch_unwind(AssertUnwindSafe(|| work(&node, task)));
+    if !done.unwrap_or(false) {
+        task.call();
     }
 }
 

@@ -12,6 +12,8 @@ use crate::control::Control;
 use crate::frame::Kind;
 use crate::lane::Lane;
 use crate::link::{LinkError, Push};
+#[cfg(feature = "tokio")]
+use crate::on_tokio::DrivingTask;
 use crate::wait::lock;
 
 /// Why a session ends whose peer does not take control messages.
@@ -57,16 +59,11 @@ impl PeerInner {
     #[inline]
     pub(crate) fn flush_soon(self: &Arc<Self>) {
         #[cfg(feature = "tokio")]
-        if self.doorbell.get().is_none()
-            && let Some(task) = self.node.task.get()
+        if let Some(task) = self.pushing_task()
             && self.written.fetch_add(1, Ordering::Relaxed) >= AT_ONCE
-            && self.postponed.leave(|| task.postpone(self.clone()))
+            && self.is_left(|| task.postpone(self.clone()))
         {
-            // Between the commit and the look; pairs with the one in `end`.
-            fence(Ordering::SeqCst);
-            if self.ended.get().is_none() {
-                return;
-            }
+            return;
         }
         self.flush();
     }
@@ -75,17 +72,29 @@ impl PeerInner {
     /// once the runtime's thread that it is called on has nothing else to run.
     pub(crate) fn flush_with_the_rest(self: &Arc<Self>) {
         #[cfg(feature = "tokio")]
-        if self.doorbell.get().is_none()
-            && let Some(task) = self.node.task.get()
-            && self.postponed.leave(|| task.postpone_until_idle(self.clone()))
+        if let Some(task) = self.pushing_task()
+            && self.is_left(|| task.postpone_until_idle(self.clone()))
         {
-            // As in `flush_soon`.
-            fence(Ordering::SeqCst);
-            if self.ended.get().is_none() {
-                return;
-            }
+            return;
         }
         self.flush();
+    }
+
+    /// The task that pushes what is left to it. There is none over shared memory, where nothing has to be pushed.
+    #[cfg(feature = "tokio")]
+    fn pushing_task(&self) -> Option<&DrivingTask> {
+        self.node.task.get().filter(|_| self.doorbell.get().is_none())
+    }
+
+    /// Leaves what was committed to whom `list` tells of this peer. False when the caller has to see to it.
+    #[cfg(feature = "tokio")]
+    fn is_left(&self, list: impl FnOnce() -> bool) -> bool {
+        if !self.postponed.leave(list) {
+            return false;
+        }
+        // Between the commit and the look; pairs with the one in `end`.
+        fence(Ordering::SeqCst);
+        self.ended.get().is_none()
     }
 
     /// Pushes what was left to the task that drives the node.
