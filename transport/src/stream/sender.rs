@@ -109,11 +109,7 @@ impl StreamSender {
         context: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<Result<usize, StreamError>> {
-        let written = self.poll_commit_all(context.waker(), pieces);
-        if written.is_ready() {
-            self.push();
-        }
-        written
+        self.poll_commit_all(context.waker(), pieces, StreamSender::push)
     }
 
     /// As [`StreamSender::poll_write_vectored`], where the caller is about to write the rest of what these bytes begin, and the reader can
@@ -124,15 +120,18 @@ impl StreamSender {
         context: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<Result<usize, StreamError>> {
-        let written = self.poll_commit_all(context.waker(), pieces);
-        if written.is_ready() {
-            self.route.peer.flush_with_the_rest();
-        }
-        written
+        self.poll_commit_all(context.waker(), pieces, |stream| {
+            stream.route.peer.flush_with_the_rest();
+        })
     }
 
-    /// Commits as much of `pieces` as there is credit for.
-    fn poll_commit_all(&mut self, waker: &Waker, pieces: &[IoSlice<'_>]) -> Poll<Result<usize, StreamError>> {
+    /// Commits as much of `pieces` as there is credit for, and has `push` see to its leaving.
+    fn poll_commit_all(
+        &mut self,
+        waker: &Waker,
+        pieces: &[IoSlice<'_>],
+        push: impl FnOnce(&mut StreamSender),
+    ) -> Poll<Result<usize, StreamError>> {
         let mut rest = Pieces::new(pieces);
         let mut written = 0;
         while rest.len() > 0 {
@@ -144,6 +143,7 @@ impl StreamSender {
                 Poll::Pending => return Poll::Pending,
             }
         }
+        push(self);
         Poll::Ready(Ok(written))
     }
 
