@@ -21,7 +21,7 @@ pub(crate) const MAX_SPAN: u64 = 128 << 10;
 const BATCH: usize = LANES + 1;
 
 /// Writes of at most so many bytes go as one piece.
-const GATHERED: usize = 256;
+const GATHERED: usize = 2 << 10;
 
 /// A header and the two pieces of a ring that wraps.
 const PIECES: usize = 3;
@@ -216,7 +216,7 @@ impl<S: Stream> SpanSender<S> {
                 self.offered.reaches(span.lane, span.to);
             }
         }
-        // A few cache lines are copied sooner than the system walks a list of pieces.
+        // So many bytes are copied sooner than the system walks a list of pieces.
         let written = if total <= GATHERED {
             let mut len = 0;
             for piece in batch.iter().flat_map(|span| pieces(span, lanes)) {
