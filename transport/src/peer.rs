@@ -162,6 +162,8 @@ pub(crate) struct PeerInner {
     written: AtomicU32,
     /// In the list of the task that drives the node.
     postponed: Postponed,
+    /// Something waits for the next push, whoever makes it: see [`PeerInner::leave_to_next_push`].
+    rides_along: AtomicBool,
     doorbell: OnceLock<Arc<dyn Doorbell>>,
     /// A thread that is not the driver wants the receive lock.
     wanted: AtomicBool,
@@ -262,6 +264,7 @@ impl PeerInner {
                 closings: Vec::new(),
                 left_over: false,
                 acknowledged: [0; LANES],
+                surely_told: [0; LANES],
                 credited: [0; LANES],
                 leaving: false,
                 suspensions: 0,
@@ -272,6 +275,7 @@ impl PeerInner {
             blocked: AtomicBool::new(false),
             written: AtomicU32::new(0),
             postponed: Postponed::default(),
+            rides_along: AtomicBool::new(false),
             doorbell,
             wanted: AtomicBool::new(false),
             failed: AtomicBool::new(false),

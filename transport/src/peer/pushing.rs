@@ -42,6 +42,7 @@ impl PeerInner {
     pub(crate) fn flush(&self) {
         match self.doorbell.get() {
             Some(bell) => {
+                self.take_along();
                 bell.ring();
                 self.send.ring(Lane::Ordinary).zero_ahead();
             }
@@ -97,6 +98,26 @@ impl PeerInner {
         self.ended.get().is_none()
     }
 
+    /// Leaves what this thread has committed, or noted as consumed, to the next push, whoever makes it and whatever for: the peer
+    /// can do without it until then, and whoever leaves it sees to it that it does not stay for too long.
+    pub(crate) fn leave_to_next_push(&self) {
+        self.rides_along.store(true, Ordering::Release);
+    }
+
+    /// Whether what was left to the next push has not left.
+    pub(crate) fn is_left_to_next_push(&self) -> bool {
+        self.rides_along.load(Ordering::Relaxed)
+    }
+
+    /// What was left to the next push leaves with this one.
+    #[inline]
+    fn take_along(&self) {
+        // Taken by an exchange, so that what was left before is seen by the push that follows.
+        if self.is_left_to_next_push() {
+            self.rides_along.swap(false, Ordering::Acquire);
+        }
+    }
+
     /// Pushes what was left to the task that drives the node.
     pub(crate) fn push_postponed(&self) {
         if self.postponed.is_left() {
@@ -108,6 +129,7 @@ impl PeerInner {
     /// Pushes what was committed, unless another thread is pushing: then that thread takes it along.
     pub(crate) fn push(&self) {
         self.gate.pass(|sender| {
+            self.take_along();
             match sender.push(&self.send) {
                 Ok(Push::Done) => self.blocked.store(false, Ordering::Relaxed),
                 Ok(Push::Blocked) => {

@@ -36,7 +36,10 @@ pub(crate) struct Receive {
     pub(crate) closings: Vec<Closing>,
     /// The last turn left frames standing that had arrived.
     pub(crate) left_over: bool,
+    /// What the peer is to be told of with the next push.
     pub(super) acknowledged: [Position; LANES],
+    /// What of it has left.
+    pub(super) surely_told: [Position; LANES],
     /// What the peer has acknowledged, as far as it has been taken over.
     pub(super) credited: [Position; LANES],
     /// The peer has said goodbye: it waits for acknowledgements, and its link may go at any time.
@@ -249,24 +252,37 @@ impl PeerInner {
         }
     }
 
-    /// Notes what the peer is to be told of, for the next push. Whether that is anything.
+    /// Notes what the peer is to be told of, for the next push. Whether it has to be told now: a quarter of a ring it has not
+    /// been told of. An eighth is told by the way, if something is pushed before that.
     pub(super) fn note_consumed(&self, receive: &mut Receive, due: bool) -> bool {
-        let mut tell = false;
+        let (mut tell, mut by_the_way) = (false, false);
+        if !self.is_left_to_next_push() {
+            receive.surely_told = receive.acknowledged;
+        }
         for lane in Lane::ALL {
             let mut consumed = receive.lanes.ring(lane).consumed();
             if is_broken(Breakage::AcknowledgesEarly) {
                 consumed = receive.lanes.ring(lane).arrived();
             }
             let capacity = receive.lanes.ring(lane).capacity();
-            let untold = consumed - receive.acknowledged[lane.index()];
+            let at = lane.index();
+            let untold = consumed - receive.surely_told[at];
             let due = due || lane == Lane::Large && receive.tell_large;
             if untold >= capacity / 4 || due && untold > 0 {
-                receive.acknowledged[lane.index()] = consumed;
-                self.send.acknowledge[lane.index()].store(consumed, Ordering::Release);
+                receive.surely_told[at] = consumed;
                 tell = true;
+            } else if consumed - receive.acknowledged[at] >= capacity / 8 && !self.is_shared() {
+                by_the_way = true;
+            } else {
+                continue;
             }
+            receive.acknowledged[at] = consumed;
+            self.send.acknowledge[at].store(consumed, Ordering::Release);
         }
         receive.tell_large = false;
+        if by_the_way {
+            self.leave_to_next_push();
+        }
         tell
     }
 }

@@ -130,6 +130,7 @@ impl PeerInner {
         receive.link = Some(link.receiver);
         self.links.fetch_add(1, Ordering::AcqRel);
         receive.acknowledged = [0; LANES];
+        receive.surely_told = [0; LANES];
         let description = format!("{scheme} ({})", link.description);
         // From here on a failure is the new link's.
         self.forget_failure();
