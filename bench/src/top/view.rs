@@ -11,6 +11,8 @@ const MAILBOXES: usize = 10;
 const LATEST: usize = 5;
 /// The narrowest screen that the columns fit on; what is wider is given to names.
 const NARROWEST: usize = 80;
+/// The lowest screen with lines between the sections.
+const ROOMY: usize = 20;
 /// The most that names are given.
 const LONGEST_NAME: usize = 32;
 
@@ -29,7 +31,8 @@ pub(super) fn frame(url: &str, before: &Look, after: &Look, width: usize, height
         dead_letters(before, after),
         events(after),
     ];
-    let heads = 2 * sections.len() + 1;
+    let between = usize::from(height >= ROOMY);
+    let heads = 1 + sections.len() * (1 + between);
     let shown = share(
         height.saturating_sub(heads + 1),
         sections.each_ref().map(|section| section.rows.len()),
@@ -37,10 +40,14 @@ pub(super) fn frame(url: &str, before: &Look, after: &Look, width: usize, height
     let mut lines = vec![head(url, after)];
     for (section, shown) in sections.iter().zip(shown) {
         let left_out = section.rows.len() - shown;
-        lines.push(String::new());
+        lines.extend(std::iter::repeat_n(String::new(), between));
         lines.push(match left_out {
             0 => section.head.clone(),
-            some => format!("{}  ({some} more)", section.head),
+            some => {
+                let note = format!("  ({some} more)");
+                let head = section.head.chars().take(width.saturating_sub(note.len()));
+                head.collect::<String>() + &note
+            }
         });
         lines.extend(section.rows[..shown].iter().cloned());
     }
@@ -233,6 +240,7 @@ fn bytes(number: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::figures::Figures;
     use super::*;
 
     #[test]
@@ -241,6 +249,28 @@ mod tests {
         assert_eq!(share(14, [1_000, 10, 7, 5]), [4, 4, 3, 3]);
         assert_eq!(share(14, [1, 10, 0, 5]), [1, 8, 0, 5]);
         assert_eq!(share(0, [1, 1, 1, 1]), [0; 4]);
+    }
+
+    #[test]
+    fn a_low_and_narrow_screen_shows_something_of_every_section_and_how_much_is_left_out() {
+        let look = || Look {
+            at: std::time::Instant::now(),
+            figures: Figures::parse(
+                "node_link{peer=\"a\",transport=\"tcp\"} 1\nnode_link{peer=\"c\",transport=\"shm\"} 1\n\
+                 node_mailbox_depth{mailbox=\"inbox\"} 7\n",
+            ),
+            recent: serde_json::from_str(r#"{"dead_letters":[],"events":[]}"#).unwrap(),
+        };
+        let shown = frame("http://b:1", &look(), &look(), 60, 10);
+        assert!(shown.lines().all(|line| line.chars().count() <= 60), "{shown}");
+        for wanted in ["a  ", "inbox", "DEAD LETTERS", "EVENTS"] {
+            assert!(
+                shown.lines().any(|line| line.starts_with(wanted)),
+                "{wanted:?} in {shown}"
+            );
+        }
+        let shown = frame("http://b:1", &look(), &look(), 60, 7);
+        assert!(shown.contains("(1 more)"), "{shown}");
     }
 
     #[test]
