@@ -5,15 +5,23 @@ mod http;
 mod view;
 
 use std::io::{IsTerminal, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crossterm::event::{Event, KeyCode, KeyModifiers, poll, read};
 use crossterm::{cursor, execute, terminal};
 use node_metrics::recent::Recent;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag;
+use signal_hook::low_level::emulate_default_handler;
 
 use crate::error::{Error, doing, failed};
 use crate::report;
 use figures::Figures;
+
+/// How long a signal may wait.
+const SIGNALS_EVERY: Duration = Duration::from_millis(100);
 
 /// One look at a node.
 pub(crate) struct Look {
@@ -43,11 +51,16 @@ pub(crate) fn run(url: &str, every: Duration, once: bool) -> Result<(), Error> {
         let frame = view::frame(url, &before, &look(host)?, 100, usize::MAX);
         return report::print(&frame);
     }
+    let ended = ending_signals()?;
     let screen = Screen::take()?;
     loop {
         let next = Instant::now() + every;
         while let Some(left) = next.checked_duration_since(Instant::now()) {
-            if poll(left).map_err(doing("reading keys"))?
+            if let signal @ 1.. = ended.load(Ordering::Relaxed) {
+                drop(screen);
+                return emulate_default_handler(signal as i32).map_err(doing("ending by a signal"));
+            }
+            if poll(left.min(SIGNALS_EVERY)).map_err(doing("reading keys"))?
                 && is_farewell(&read().map_err(doing("reading keys"))?)
             {
                 return Ok(());
@@ -64,6 +77,16 @@ pub(crate) fn run(url: &str, every: Duration, once: bool) -> Result<(), Error> {
             Err(error) => screen.show(&format!("{error}\n\nq quits; trying again\n"))?,
         }
     }
+}
+
+/// Holds the ending signal that came: it ends this program only when the terminal is as it was.
+fn ending_signals() -> Result<Arc<AtomicUsize>, Error> {
+    let ended = Arc::new(AtomicUsize::new(0));
+    for signal in [SIGHUP, SIGINT, SIGTERM] {
+        flag::register_usize(signal, Arc::clone(&ended), signal as usize)
+            .map_err(doing("watching for signals"))?;
+    }
+    Ok(ended)
 }
 
 fn is_farewell(event: &Event) -> bool {
