@@ -198,3 +198,40 @@ fn a_session_that_is_made_as_its_node_is_closed_is_closed_with_it() {
         }
     }
 }
+
+#[test]
+fn a_node_that_is_dropped_where_a_notice_of_its_own_is_made_is_closed() {
+    let b = node("b")
+        .listen("tcp://127.0.0.1:0")
+        .timing(ENDLESS)
+        .start()
+        .unwrap();
+    let watched = b.mailbox("watched", MailboxOptions::default()).unwrap();
+    let events = b.events(16);
+    let a = node("a").timing(ENDLESS).start().unwrap();
+    let peer = a.connect(&b.addresses()[0]).unwrap();
+    let watcher = a.mailbox("watcher", MailboxOptions::default()).unwrap();
+    watcher.watch(&peer.address("watched").unwrap(), move |_| {
+        drop(a);
+        Vec::new()
+    });
+    drop(watched);
+    eventually("the session is over", || peer.ended() == Some(Ended::Closed));
+    while !matches!(
+        events.recv_timeout(PATIENCE).expect("the link is closed"),
+        Event::Suspended { .. }
+    ) {}
+}
+
+#[test]
+fn a_name_may_have_any_character() {
+    for name in ["\0", "a\nb", "\u{1f980}"] {
+        let b = node(name).listen("tcp://127.0.0.1:0").start().unwrap();
+        let mut mailbox = b.mailbox(name, MailboxOptions::default()).unwrap();
+        let a = node("a").start().unwrap();
+        let peer = a.connect(&b.addresses()[0]).unwrap();
+        assert_eq!(peer.node(), name);
+        peer.address(name).unwrap().send(b"here").unwrap();
+        assert_eq!(mailbox.recv_timeout(PATIENCE).unwrap().unwrap().payload, b"here");
+    }
+}

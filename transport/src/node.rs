@@ -27,6 +27,7 @@ use crate::peer::Peer;
 use crate::protocol::Spoken;
 use crate::surroundings::run;
 use crate::wait::{lock, try_lock};
+use crate::watch;
 use builder::check_name;
 
 /// Who drives a node: polls its links, hands out what arrives, keeps the deadlines.
@@ -204,15 +205,28 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        self.inner.close();
-        if let Some(thread) = self.thread.take() {
-            // The node may be dropped by its own thread, in what a message's handler owns.
-            if thread.thread().id() != thread::current().id() {
-                let _ = thread.join();
-            }
-        } else if let Some(mut driver) = try_lock(&self.inner.driver) {
-            driver.stop();
+        let (inner, thread) = (self.inner.clone(), self.thread.take());
+        if !watch::is_making_a_notice() {
+            close(&inner, thread);
+            return;
         }
+        // Not under locks of the node: the notice may be its own.
+        let closing = thread::Builder::new().name("close a node".into());
+        if let Err(error) = closing.spawn(move || close(&inner, thread)) {
+            tracing::warn!(%error, "no thread to close a node that was dropped by a notice: it stays");
+        }
+    }
+}
+
+fn close(inner: &NodeInner, thread: Option<JoinHandle<()>>) {
+    inner.close();
+    if let Some(thread) = thread {
+        // The node may be dropped by its own thread, in what a waker owns.
+        if thread.thread().id() != thread::current().id() {
+            let _ = thread.join();
+        }
+    } else if let Some(mut driver) = try_lock(&inner.driver) {
+        driver.stop();
     }
 }
 

@@ -4,6 +4,7 @@
 //! came from there before: whoever reads it has read the last message that the other side sent over this session. It takes
 //! no room of the mailbox's capacity.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
@@ -42,8 +43,40 @@ struct Watcher {
 impl Watcher {
     fn tell(self, gone: &Gone) {
         if let Some(mailbox) = self.mailbox.upgrade() {
-            mailbox.put(&(self.notice)(gone));
+            let notice = {
+                let _making = MakingANotice::begin();
+                (self.notice)(gone)
+            };
+            mailbox.put(&notice);
         }
+    }
+}
+
+thread_local! {
+    static MAKING_A_NOTICE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the calling thread is in code of others that makes a notice: it may hold locks of their node.
+pub(crate) fn is_making_a_notice() -> bool {
+    MAKING_A_NOTICE.get()
+}
+
+/// A notice is being made, until this is dropped.
+struct MakingANotice {
+    within_another: bool,
+}
+
+impl MakingANotice {
+    fn begin() -> MakingANotice {
+        MakingANotice {
+            within_another: MAKING_A_NOTICE.replace(true),
+        }
+    }
+}
+
+impl Drop for MakingANotice {
+    fn drop(&mut self) {
+        MAKING_A_NOTICE.set(self.within_another);
     }
 }
 

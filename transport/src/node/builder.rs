@@ -194,7 +194,8 @@ impl NodeBuilder {
             Drive::Caller => None,
             Drive::Thread => Some(
                 thread::Builder::new()
-                    .name(format!("node {}", inner.identity.node))
+                    // The system takes no NUL there.
+                    .name(format!("node {}", inner.identity.node).replace('\0', " "))
                     .spawn({
                         let inner = inner.clone();
                         move || inner.run()
