@@ -3,6 +3,7 @@
 //! `cargo test --release -p tests --test small_beside_large -- --nocapture` prints the round trips of 64 bytes, alone and
 //! beside the flow, and how long a chunk takes. `LARGE_ROUNDS` says how many messages of 64 MiB flow (default 3).
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,27 +15,51 @@ const SECRET: &[u8] = b"small messages beside large ones";
 const LARGE: usize = 64 << 20;
 const CHUNK: usize = 64 << 10;
 
-/// Round trips, sorted.
-struct RoundTrips(Vec<Duration>);
+/// One message there and its answer back.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct RoundTrip {
+    whole: Duration,
+    /// Until the call that sends returned.
+    in_call: Duration,
+    /// Until the other side took the message.
+    there: Duration,
+}
+
+/// Sorted.
+struct RoundTrips(Vec<RoundTrip>);
 
 impl RoundTrips {
-    fn of(to: &Address, answers: &mut Mailbox, mut go_on: impl FnMut(usize) -> bool) -> RoundTrips {
-        let mut times = Vec::new();
-        while go_on(times.len()) {
+    fn of(
+        to: &Address,
+        answers: &mut Mailbox,
+        taken: &Mutex<Instant>,
+        mut go_on: impl FnMut(usize) -> bool,
+    ) -> RoundTrips {
+        let mut trips = Vec::new();
+        while go_on(trips.len()) {
             let start = Instant::now();
             to.send(&[7; 64]).expect("sent");
+            let in_call = start.elapsed();
             answers
                 .recv_timeout(Duration::from_secs(60))
                 .expect("open")
                 .expect("an answer");
-            times.push(start.elapsed());
+            trips.push(RoundTrip {
+                whole: start.elapsed(),
+                in_call,
+                there: taken.lock().unwrap().duration_since(start),
+            });
         }
-        times.sort();
-        RoundTrips(times)
+        trips.sort();
+        RoundTrips(trips)
     }
 
     fn at(&self, percent: usize) -> Duration {
-        self.0[(self.0.len() - 1) * percent / 100]
+        self.0[(self.0.len() - 1) * percent / 100].whole
+    }
+
+    fn slowest(&self) -> RoundTrip {
+        self.0[self.0.len() - 1]
     }
 }
 
@@ -64,6 +89,7 @@ fn small_messages_pass(
     let to_echo = peer.address("echo").unwrap();
     let to_large = peer.address("large").unwrap();
     let done = AtomicBool::new(false);
+    let taken = Mutex::new(Instant::now());
     let (idle, beside, took) = thread::scope(|scope| {
         scope.spawn(|| {
             let mut back: Option<Address> = None;
@@ -71,13 +97,14 @@ fn small_messages_pass(
                 let Some(message) = echo.recv_timeout(Duration::from_millis(100)).unwrap() else {
                     continue;
                 };
+                *taken.lock().unwrap() = Instant::now();
                 let peer = message.peer().unwrap();
                 back.get_or_insert_with(|| peer.address("answers").unwrap())
                     .send(&[8; 64])
                     .unwrap();
             }
         });
-        let idle = RoundTrips::of(&to_echo, &mut answers, |count| count < 2_000);
+        let idle = RoundTrips::of(&to_echo, &mut answers, &taken, |count| count < 2_000);
         let flowing = scope.spawn(|| {
             let message = vec![1; LARGE];
             let start = Instant::now();
@@ -91,7 +118,7 @@ fn small_messages_pass(
                 assert_eq!(large.recv().unwrap().payload.len(), LARGE);
             }
         });
-        let beside = RoundTrips::of(&to_echo, &mut answers, |_| !flowing.is_finished());
+        let beside = RoundTrips::of(&to_echo, &mut answers, &taken, |_| !flowing.is_finished());
         receiver.join().unwrap();
         done.store(true, Ordering::Relaxed);
         (idle, beside, flowing.join().unwrap())
@@ -99,13 +126,15 @@ fn small_messages_pass(
     let message = took / rounds;
     println!(
         "{scheme}: 64 bytes there and back, p50 {:?} p99 {:?} alone; beside {rounds} messages of 64 MiB p50 {:?} p99 {:?} \
-         max {:?} of {}; such a message takes {message:?}, a chunk of it {:?}",
+         max {:?} of {} ({:?} of it in the call that sends, {:?} until taken); such a message takes {message:?}, a chunk of it {:?}",
         idle.at(50),
         idle.at(99),
         beside.at(50),
         beside.at(99),
-        beside.at(100),
+        beside.slowest().whole,
         beside.0.len(),
+        beside.slowest().in_call,
+        beside.slowest().there,
         message * CHUNK as u32 / LARGE as u32,
     );
     assert!(

@@ -340,7 +340,7 @@ impl<'m> Stream<'m> {
     /// Has the chunks pushed that are in the ring.
     fn push(&mut self) {
         if std::mem::take(&mut self.unpushed) > 0 {
-            self.route.peer.flush();
+            self.route.peer.flush_much();
         }
     }
 }

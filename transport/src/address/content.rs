@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Address, Route, SendError, Slot, Target, send_locally};
 use crate::buffer::Buffer;
-use crate::large::Stream;
+use crate::large::{LONGEST_ORDINARY, Stream};
 use crate::trace::{Tagged, Tags};
 
 /// The payload of a message.
@@ -49,7 +49,10 @@ impl Address {
         if self.commit_content(content, tags)?
             && let Target::Remote(route) = &self.target
         {
-            route.peer.flush();
+            match content.bytes().len() > LONGEST_ORDINARY {
+                true => route.peer.flush_much(),
+                false => route.peer.flush(),
+            }
         }
         Ok(())
     }

@@ -20,6 +20,8 @@ const MARKED: u64 = 2;
 /// gate was open and whoever marked it has passed.
 pub(crate) struct Gate<S> {
     state: AtomicU64,
+    /// How many pushes there have been. Written by the thread inside alone.
+    pushes: AtomicU64,
     sender: Mutex<Option<S>>,
 }
 
@@ -27,6 +29,7 @@ impl<S> Gate<S> {
     pub(crate) fn new(sender: Option<S>) -> Gate<S> {
         Gate {
             state: AtomicU64::new(OPEN),
+            pushes: AtomicU64::new(0),
             sender: Mutex::new(sender),
         }
     }
@@ -59,6 +62,8 @@ impl<S> Gate<S> {
             {
                 *place = None;
             }
+            let pushes = self.pushes.load(Ordering::Relaxed);
+            self.pushes.store(pushes.wrapping_add(1), Ordering::Relaxed);
             // The place is let go of by now: it can be left only together with the gate.
             let left = self
                 .state
@@ -67,6 +72,17 @@ impl<S> Gate<S> {
                 std::mem::forget(inside);
                 return;
             }
+        }
+    }
+
+    /// Pauses until what this thread had pushed, by a call of [`Gate::pass`], was pushed: at most for the push that is under way and
+    /// the next. Who has much to push calls it before it commits more. The thread inside has come with something of its own, and
+    /// would stay for as long as others mark the gate.
+    pub(crate) fn see_pushed(&self, pause: impl Fn()) {
+        let before = self.pushes.load(Ordering::Relaxed);
+        let taken_along = || self.pushes.load(Ordering::Relaxed).wrapping_sub(before) >= 2;
+        while self.state.load(Ordering::Relaxed) != OPEN && !taken_along() {
+            pause();
         }
     }
 
@@ -82,5 +98,50 @@ struct Inside<'g, S>(&'g Gate<S>);
 impl<S> Drop for Inside<'_, S> {
     fn drop(&mut self) {
         self.0.state.swap(OPEN, Ordering::AcqRel);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::mpsc::channel;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn who_has_much_to_push_pauses_until_another_has_pushed_it_and_no_longer() {
+        let gate = Gate::new(Some(()));
+        let (begun, next) = channel();
+        let (go_on, going_on) = channel::<()>();
+        let pauses = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            let gate = &gate;
+            scope.spawn(move || {
+                gate.pass(|()| {
+                    begun.send(()).unwrap();
+                    going_on.recv().unwrap();
+                    true
+                });
+            });
+            next.recv().unwrap();
+            // Finds the gate taken, and has the other thread push once more, ...
+            gate.pass(|()| unreachable!("somebody else is inside"));
+            gate.see_pushed(|| {
+                // ... which it has done neither when this push ends nor when the next begins; ...
+                if pauses.fetch_add(1, Ordering::Relaxed) == 0 {
+                    go_on.send(()).unwrap();
+                    next.recv().unwrap();
+                    // ... what others have it push after that is nothing to pause for.
+                    gate.pass(|()| unreachable!("somebody else is inside"));
+                    go_on.send(()).unwrap();
+                }
+                thread::yield_now();
+            });
+            assert!(pauses.load(Ordering::Relaxed) > 0);
+            next.recv().unwrap();
+            go_on.send(()).unwrap();
+        });
+        gate.see_pushed(|| unreachable!("nobody is inside"));
     }
 }

@@ -54,6 +54,13 @@ impl PeerInner {
         }
     }
 
+    /// As [`PeerInner::flush`], for who has much to push: where another thread is pushing, returns when that one has taken it along.
+    /// Otherwise a thread that came with a few bytes would go on pushing for as long as a long message flows.
+    pub(crate) fn flush_much(&self) {
+        self.flush();
+        self.gate.see_pushed(std::thread::yield_now);
+    }
+
     /// As [`PeerInner::flush`], where more is likely to follow at once. The first two times after something has arrived from
     /// the peer it is the same, so that whoever asks and waits waits for nobody else. After that, where a task of tokio
     /// drives the node, that task pushes when it next has its turn, and takes along what has come by then.
