@@ -46,7 +46,7 @@ pub fn streams_that_come_to_nothing_leave_no_handle_behind(harness: &dyn Harness
     eventually("b knows a", || b.peers().len() == 1);
     let to_a = b.peers().remove(0);
     let options = StreamOptions::default();
-    let open = || Box::pin(to_b.open_stream("echo", options));
+    let open = |name| Box::pin(to_b.open_stream(name, options));
     let settled = |why: &str, listeners: usize| {
         eventually(why, || (handles(&to_b), handles(&to_a)) == (0, listeners));
     };
@@ -56,12 +56,12 @@ pub fn streams_that_come_to_nothing_leave_no_handle_behind(harness: &dyn Harness
     settled("nobody listens", 0);
 
     let mut listener = b.listen_streams("echo", options).unwrap();
-    let mut opening = open();
+    let mut opening = open("echo");
     drop(asked_for(opening.as_mut(), &mut listener));
     assert!(matches!(block_on(opening), Err(OpenError::Refused)));
     settled("refused", 1);
 
-    let mut opening = open();
+    let mut opening = open("echo");
     let incoming = asked_for(opening.as_mut(), &mut listener);
     drop(opening);
     eventually("b is told", || is_told(&to_b));
@@ -69,7 +69,7 @@ pub fn streams_that_come_to_nothing_leave_no_handle_behind(harness: &dyn Harness
     settled("given up before it was accepted", 1);
 
     for accepted_is_dropped_first in [false, true] {
-        let mut opening = open();
+        let mut opening = open("echo");
         let accepted = asked_for(opening.as_mut(), &mut listener).accept().unwrap();
         if accepted_is_dropped_first {
             drop(accepted);
@@ -83,13 +83,13 @@ pub fn streams_that_come_to_nothing_leave_no_handle_behind(harness: &dyn Harness
         settled("given up after it was accepted", 1);
     }
 
-    let mut opening = open();
+    let mut opening = open("echo");
     drop(asked_for(opening.as_mut(), &mut listener).accept_receiver());
     assert!(matches!(block_on(opening), Err(OpenError::Refused)));
     settled("accepted as what it is not", 1);
 
     let (context, start) = (&mut Context::from_waker(Waker::noop()), Instant::now());
-    let mut opening = open();
+    let mut opening = open("echo");
     while handles(&to_b) < 2 || !is_told(&to_b) {
         assert!(opening.as_mut().poll(context).is_pending() && start.elapsed() < PATIENCE);
         thread::sleep(Duration::from_millis(1));
@@ -98,8 +98,8 @@ pub fn streams_that_come_to_nothing_leave_no_handle_behind(harness: &dyn Harness
     assert!(matches!(block_on(opening), Err(OpenError::NobodyListens { .. })));
     eventually("the listener was dropped", || handles(&to_b) == 0);
 
-    let mut listener = b.listen_streams("echo", options).unwrap();
-    let mut opening = open();
+    let mut listener = b.listen_streams("again", options).unwrap();
+    let mut opening = open("again");
     drop(asked_for(opening.as_mut(), &mut listener).accept().unwrap());
     eventually("a is told", || is_told(&to_a));
     to_b.close(Duration::ZERO);
