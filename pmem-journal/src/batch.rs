@@ -130,57 +130,65 @@ impl State {
         let mut sequence = self.index.loaded(entity.0)?;
         self.timestamp = self.timestamp.max(self.clock.now());
         let first = self.next_position;
-        let header = &self.segment.header;
+        let mut offset = self.offset;
+        let mut place = Place {
+            salt: self.salt,
+            epoch: self.epoch,
+            flags: FLAG_BATCH_START,
+            position: first,
+            // A group never spans segments, so the gap stays below the largest segment.
+            durable_gap: (self.segment.header.log_position(offset) - self.durable) as u32,
+            sequence: *sequence,
+            timestamp: self.timestamp,
+        };
         let mut keyed = false;
         let mut failed = None;
         for (n, event) in events.iter().enumerate() {
             if event.entity != entity {
+                *sequence = place.sequence;
                 entity = event.entity;
                 sequence = self.index.sequence_mut(entity.0);
+                place.sequence = *sequence;
             }
-            *sequence += 1;
+            place.sequence += 1;
             keyed |= event.idempotency_key != 0;
-            let start = if n == 0 { FLAG_BATCH_START } else { 0 };
-            let end = if n + 1 == events.len() { FLAG_BATCH_END } else { 0 };
-            let place = Place {
-                salt: self.salt,
-                epoch: self.epoch,
-                flags: start | end,
-                position: self.next_position,
-                // A group never spans segments, so the gap stays below the largest segment.
-                durable_gap: (header.log_position(self.offset) - self.durable) as u32,
-                sequence: *sequence,
-                timestamp: self.timestamp,
-            };
+            if n + 1 == events.len() {
+                place.flags |= FLAG_BATCH_END;
+            }
             let mut record = format::encode(event, &place, &mut self.scratch);
             record.seal(place.salt);
             if self.in_place {
-                if let Err(e) = self.segment.file.write_record(self.offset, &record) {
+                if let Err(e) = self.segment.file.write_record(offset, &record) {
                     failed = Some(e);
                     break;
                 }
             } else {
                 record.append_to(&mut self.pending);
             }
-            self.offset += record.padded_len() as u64;
-            self.next_position += 1;
+            let len = record.padded_len();
+            offset += len as u64;
+            place.flags = 0;
+            place.position += 1;
+            place.durable_gap += len as u32;
             // One writes at a time: two could share a block.
             if self.pending.len() >= AHEAD
                 && !self.group.is_syncing()
-                && let Err(e) = write_ahead(&*self.segment.file, self.offset, &mut self.pending)
+                && let Err(e) = write_ahead(&*self.segment.file, offset, &mut self.pending)
             {
                 failed = Some(e);
                 break;
             }
         }
-        let sequence = *sequence;
+        *sequence = place.sequence;
+        self.offset = offset;
+        self.next_position = place.position;
         if let Some(e) = failed {
             return Err(self.poison_by("a write", &e));
         }
         let span = Span {
             first,
             last: self.next_position - 1,
-            sequence,
+            sequence: place.sequence,
         };
         if keyed {
             self.remember_keys(events, span);

@@ -46,11 +46,23 @@ pub(super) fn append(crc: u32, all: &[u8]) -> u32 {
 #[inline]
 fn bytes(state: u32, bytes: &[u8]) -> u32 {
     let (odd, blocks) = bytes.as_rchunks::<64>();
-    let mut state = if odd.is_empty() {
+    let state = if odd.is_empty() {
         state
     } else {
         chain::bytes(state, odd)
     };
+    if blocks.len() <= BLOCKS {
+        sum(state, blocks)
+    } else {
+        sums(state, blocks)
+    }
+}
+
+/// Takes in any number of blocks. Apart from [`bytes`], for in a loop all powers are loaded before it begins, which takes longer
+/// than a record.
+#[target_feature(enable = "sse4.2,avx512f,vpclmulqdq")]
+#[inline(never)]
+fn sums(mut state: u32, blocks: &[[u8; 64]]) -> u32 {
     for blocks in blocks.chunks(BLOCKS) {
         state = sum(state, blocks);
     }
