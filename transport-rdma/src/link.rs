@@ -231,7 +231,7 @@ impl<F: Inbound> LinkReceiver for Receiver<F> {
             // A frame of which a part is there: the rest is under way, and not worth falling asleep for.
             changed |= ring.stirs();
         }
-        Ok(changed || !lanes.rings.iter().all(ReceiveRing::is_empty))
+        Ok(changed || !lanes.handed_out().all(ReceiveRing::is_empty))
     }
 
     fn linger(&self, lanes: &ReceiveLanes) -> bool {
@@ -245,7 +245,7 @@ impl<F: Inbound> LinkReceiver for Receiver<F> {
                 let known = lanes.credit[lane.index()];
                 fabric.credit(lane, known) <= known
             };
-            Lane::ALL.into_iter().all(no_credit) && lanes.rings.iter().all(ReceiveRing::is_empty)
+            Lane::ALL.into_iter().all(no_credit) && lanes.handed_out().all(ReceiveRing::is_empty)
         })
     }
 

@@ -176,7 +176,7 @@ impl<S: Stream> SpanReceiver<S> {
 
     /// Whether there is nothing to do until the stream signals.
     pub(crate) fn may_sleep(&mut self, lanes: &ReceiveLanes) -> Result<bool, LinkError> {
-        if lanes.rings.iter().any(|ring| !matches!(ring.peek(), Ok(None))) {
+        if lanes.handed_out().any(|ring| !matches!(ring.peek(), Ok(None))) {
             return Ok(false);
         }
         // A short read alone is not enough here: the end of the stream may already stand behind the bytes, signalled once

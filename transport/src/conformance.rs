@@ -82,6 +82,7 @@ macro_rules! conformance_tests {
             buffers_survive_cuts_of_the_link
             a_buffer_that_is_not_sent_comes_back
             small_messages_pass_a_large_one
+            a_large_message_that_has_to_wait_for_a_small_one_keeps_nobody_awake
             streams_that_come_to_nothing_leave_no_handle_behind
         );
     };

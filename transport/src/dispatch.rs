@@ -164,6 +164,7 @@ fn hand_out_chunk(
         tell_large,
         ..
     } = receive;
+    lanes.held_up = false;
     let ordinary = &lanes.rings[Lane::Ordinary.index()];
     let large = &lanes.rings[Lane::Large.index()];
     let Some(frame) = large.peek().map_err(|error| error.to_string())? else {
@@ -186,6 +187,7 @@ fn hand_out_chunk(
                         chunk.after
                     ));
                 }
+                lanes.held_up = true;
                 return Ok(None);
             }
             // Credit goes by messages: the first chunk uses it up, and an abandoned message gives it back as if it

@@ -362,6 +362,8 @@ pub struct ReceiveLanes {
     /// How far the peer says it has consumed this side's send rings, by lane. Not yet believed: `SendRing::release`
     /// checks it.
     pub credit: [Position; LANES],
+    /// What stands in the large lane has to wait for the ordinary lane.
+    pub(crate) held_up: bool,
 }
 
 impl ReceiveLanes {
@@ -371,7 +373,16 @@ impl ReceiveLanes {
             rings: with_lanes(memory)
                 .map(|(lane, ring)| ReceiveRing::new(ring, integrity.of(lane), arrival.of(lane))),
             credit: [0; LANES],
+            held_up: false,
         }
+    }
+
+    /// The rings of which what has arrived is handed out at once: all, but for the large one while what stands there has to wait
+    /// for another lane. So a link that looks for a reason to stay awake looks at these.
+    #[inline]
+    pub fn handed_out(&self) -> impl Iterator<Item = &ReceiveRing> {
+        let last = if self.held_up { Lane::Large.index() } else { LANES };
+        self.rings[..last].iter()
     }
 
     /// Tells the sender, which maps the same rings, of each frame that is consumed: [`ReceiveRing::tell_in`].

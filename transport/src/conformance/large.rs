@@ -10,6 +10,8 @@ use super::driving::block_on;
 use super::{
     Harness, PATIENCE, Pair, builder, eventually, nothing_more, number, numbered, pair, pair_with, take,
 };
+use crate::drive::Sleep;
+use crate::lane::Lane;
 use crate::{Address, Drive, LaneSizes, Mailbox, MailboxOptions, Node, Overflow, Reason, SendError, Timing};
 
 pub(super) fn large_mailbox(node: &Node, name: &str, capacity: u32, overflow: Overflow) -> Mailbox {
@@ -453,4 +455,30 @@ pub fn small_messages_pass_a_large_one(harness: &dyn Harness) {
     sender.join().unwrap();
     assert_is_pattern(&receiver.join().unwrap(), 0, LEN);
     assert!(passed >= 5, "only {passed} small messages passed a large one");
+}
+
+#[allow(missing_docs)]
+pub fn a_large_message_that_has_to_wait_for_a_small_one_keeps_nobody_awake(harness: &dyn Harness) {
+    const LEN: usize = 1 << 20;
+    let Pair { a: _a, b, to_b } = pair(harness);
+    let options = MailboxOptions {
+        max_message: LEN as u32,
+        ..MailboxOptions::default()
+    };
+    let mut inbox = b.mailbox("inbox", options).unwrap();
+    let address = to_b.address("inbox").unwrap();
+    let to_a = b.peers().remove(0);
+    let permit = address.try_reserve(8).unwrap();
+    address.send(&vec![1; LEN]).unwrap();
+    eventually("all but its last chunk is taken", || {
+        let receive = to_a.0.receive_side();
+        let large = &receive.lanes.rings[Lane::Large.index()];
+        large.consumed() >= LEN as u64 && matches!(large.peek(), Ok(Some(_)))
+    });
+    eventually("the receiver may sleep", || {
+        matches!(to_a.0.prepare_to_sleep(), Sleep::Sound | Sleep::Light)
+    });
+    permit.send();
+    assert_eq!(take(&mut inbox).len(), 8);
+    assert_eq!(take(&mut inbox).len(), LEN);
 }

@@ -83,6 +83,7 @@ impl PeerInner {
         }
         self.send.ring(Lane::Large).settle();
         receive.suspensions += 1;
+        receive.lanes.held_up = false;
         let consumed = receive.lanes.rings.each_mut().map(|ring| {
             if !is_broken(Breakage::ForgetsToForget) {
                 ring.forget_unconsumed();
