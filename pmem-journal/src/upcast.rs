@@ -48,6 +48,7 @@ type Rule = dyn Fn(&Recorded<'_>) -> std::result::Result<Vec<Upcast>, RuleError>
 ///         Ok(forms)
 ///     })
 ///     .newest(OPENED, 2)
+///     .oldest(OPENED, 2)
 ///     .newest(CREDITED, 1);
 /// # let temporary = tempfile::tempdir().unwrap();
 /// # let (journal, _) = pmem_journal::Journal::open(temporary.path()).unwrap();
@@ -66,6 +67,7 @@ type Rule = dyn Fn(&Recorded<'_>) -> std::result::Result<Vec<Upcast>, RuleError>
 pub struct Upcasters {
     rules: HashMap<(u16, u16), Box<Rule>>,
     newest: HashMap<u16, u16>,
+    oldest: HashMap<u16, u16>,
 }
 
 impl fmt::Debug for Upcasters {
@@ -75,6 +77,7 @@ impl fmt::Debug for Upcasters {
         f.debug_struct("Upcasters")
             .field("rules", &rules)
             .field("newest", &self.newest)
+            .field("oldest", &self.oldest)
             .finish()
     }
 }
@@ -102,6 +105,14 @@ impl Upcasters {
     #[must_use]
     pub fn newest(mut self, kind: u16, schema_version: u16) -> Upcasters {
         self.newest.insert(kind, schema_version);
+        self
+    }
+
+    /// The oldest schema version of this type that the program understands: an earlier one is [`UpcastError::TooOld`] where no rule
+    /// takes it further, so that a rule that was forgotten is an error and no misread payload. Without this, such an event is given as it is.
+    #[must_use]
+    pub fn oldest(mut self, kind: u16, schema_version: u16) -> Upcasters {
+        self.oldest.insert(kind, schema_version);
         self
     }
 
@@ -196,15 +207,28 @@ impl Upcasters {
     }
 
     fn check_known(&self, event: &Recorded<'_>, kind: u16, found: u16) -> Result<()> {
-        match self.newest.get(&kind) {
-            Some(newest) if found > *newest => Err(Error::from(UpcastError::TooNew {
-                position: event.position,
+        let position = event.position;
+        if let Some(newest) = self.newest.get(&kind).copied()
+            && found > newest
+        {
+            return Err(Error::from(UpcastError::TooNew {
+                position,
                 kind,
                 found,
-                newest: *newest,
-            })),
-            _ => Ok(()),
+                newest,
+            }));
         }
+        if let Some(oldest) = self.oldest.get(&kind).copied()
+            && found < oldest
+        {
+            return Err(Error::from(UpcastError::TooOld {
+                position,
+                kind,
+                found,
+                oldest,
+            }));
+        }
+        Ok(())
     }
 }
 
@@ -365,6 +389,22 @@ mod tests {
             forms(&rising, event(1, 1, b"")),
             Err(Error::Upcast(UpcastError::TooNew { found: 4, .. }))
         ));
+    }
+
+    #[test]
+    fn an_old_event_that_the_chain_leaves_behind_is_an_error_where_the_program_says_what_it_understands() {
+        let forgotten = || Upcasters::new().rule(1, 1, |_| Ok(vec![form(1, 2, b"")]));
+        assert!(forms(&forgotten(), event(1, 1, b"")).is_ok());
+        let rules = forgotten().newest(1, 3).oldest(1, 3);
+        for version in [0, 1, 2] {
+            let e = forms(&rules, event(1, version, b"")).unwrap_err();
+            let Error::Upcast(UpcastError::TooOld { found, oldest: 3, .. }) = e else {
+                panic!("{e}")
+            };
+            assert_eq!(found, if version == 1 { 2 } else { version });
+        }
+        assert!(forms(&rules, event(1, 3, b"")).is_ok());
+        assert!(forms(&rules, event(2, 1, b"")).is_ok());
     }
 
     #[test]

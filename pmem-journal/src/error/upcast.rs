@@ -61,4 +61,19 @@ pub enum UpcastError {
         /// Newest known, as told to [`Upcasters::newest`](crate::Upcasters::newest).
         newest: u16,
     },
+    /// The event is of an older schema than this program understands, and no rule takes it further. Add the rule.
+    #[error(
+        "the event at position {position} has schema {found} of type {kind}, no rule takes it further, and this program \
+         understands it from {oldest} on: add a rule"
+    )]
+    TooOld {
+        /// Position of the event.
+        position: u64,
+        /// Its type, or that of what rules have made of it.
+        kind: u16,
+        /// Schema version found, or made by rules.
+        found: u16,
+        /// Oldest understood, as told to [`Upcasters::oldest`](crate::Upcasters::oldest).
+        oldest: u16,
+    },
 }
