@@ -125,7 +125,7 @@ pub(crate) fn install(yes: bool, with_kernel: bool) -> Result<(), InstallError> 
         apt(&arguments)?;
     }
     if with_kernel {
-        let kernel = kernel::obtain(&cache, &|words| print(words))?;
+        let kernel = kernel::obtain(&cache, &|words| print(words), &|| false)?;
         print(format_args!("The guest's kernel is {}.", kernel.version));
     }
     print("Done.");

@@ -31,6 +31,8 @@ pub(crate) enum KernelError {
     NoPackage { names: String },
     #[error("the packages {packages} hold no kernel with the modules {wanted}")]
     Incomplete { packages: String, wanted: String },
+    #[error("interrupted while the guest's kernel was fetched")]
+    Interrupted,
     #[error("cannot unpack into {path}: {source}")]
     Unpack { path: PathBuf, source: std::io::Error },
 }
@@ -73,8 +75,13 @@ pub(crate) fn cached(cache: &Cache) -> Option<Kernel> {
     found.pop()
 }
 
-/// The kernel in the cache, fetched first when there is none. `say` is told what is being done.
-pub(crate) fn obtain(cache: &Cache, say: &dyn Fn(&str)) -> Result<Kernel, KernelError> {
+/// The kernel in the cache, fetched first when there is none. `say` is told what is being done, and `is_over` asked between
+/// the steps whether to go on.
+pub(crate) fn obtain(
+    cache: &Cache,
+    say: &dyn Fn(&str),
+    is_over: &dyn Fn() -> bool,
+) -> Result<Kernel, KernelError> {
     if let Some(kernel) = cached(cache).filter(Kernel::is_prepared) {
         return Ok(kernel);
     }
@@ -84,6 +91,7 @@ pub(crate) fn obtain(cache: &Cache, say: &dyn Fn(&str)) -> Result<Kernel, Kernel
         return Ok(prepare(kernel, say));
     }
     let packages = match packages() {
+        _ if is_over() => return Err(KernelError::Interrupted),
         Err(KernelError::NoPackage { .. }) if rustix::process::geteuid().is_root() => {
             say("apt knows no kernel package yet: apt-get update");
             output("apt-get", ["update", "-q"])?;
@@ -96,7 +104,7 @@ pub(crate) fn obtain(cache: &Cache, say: &dyn Fn(&str)) -> Result<Kernel, Kernel
         packages.join(", "),
         cache.directory().display()
     ));
-    fetch(cache, &packages).map(|kernel| prepare(kernel, say))
+    fetch(cache, &packages, is_over).map(|kernel| prepare(kernel, say))
 }
 
 impl Kernel {
@@ -165,7 +173,7 @@ pub(crate) fn packages() -> Result<Vec<String>, KernelError> {
     })
 }
 
-fn fetch(cache: &Cache, packages: &[String]) -> Result<Kernel, KernelError> {
+fn fetch(cache: &Cache, packages: &[String], is_over: &dyn Fn() -> bool) -> Result<Kernel, KernelError> {
     let kernels = cache.directory().join("kernels");
     // What an interrupted run left; nobody else fetches while the lock is held.
     for entry in std::fs::read_dir(&kernels).into_iter().flatten().flatten() {
@@ -189,6 +197,9 @@ fn fetch(cache: &Cache, packages: &[String]) -> Result<Kernel, KernelError> {
         .filter_map(|e| Some(e.ok()?.path()))
         .filter(|p| p.extension().is_some_and(|e| e == "deb"))
     {
+        if is_over() {
+            return Err(KernelError::Interrupted);
+        }
         output("dpkg-deb", ["-x".as_ref(), archive.as_os_str(), tree.as_os_str()])?;
     }
     // Newer packages ship usr/lib only; depmod and we look under lib.
@@ -207,6 +218,9 @@ fn fetch(cache: &Cache, packages: &[String]) -> Result<Kernel, KernelError> {
     }
     output("depmod", ["-b".as_ref(), tree.as_os_str(), version.as_ref()])?;
     kernel_in(&tree).ok_or_else(incomplete)?;
+    if is_over() {
+        return Err(KernelError::Interrupted);
+    }
     let place = kernels.join(&version);
     std::fs::rename(&tree, &place).map_err(|source| unpack_error(&place, source))?;
     kernel_in(&place).ok_or_else(incomplete)

@@ -113,7 +113,12 @@ pub(crate) fn run(job: &Job, settings: &Settings, signals: &Signals) -> Result<i
     }
     initramfs::find_busybox()?;
     let cache = Cache::locate()?;
-    let kernel = kernel::obtain(&cache, &say)?;
+    let kernel = kernel::obtain(&cache, &say, &|| signals.received().is_some());
+    // A tool that the same signal has ended says something else.
+    if let Some(signal) = signals.received() {
+        return Err(SessionError::Signal { signal }.into());
+    }
+    let kernel = kernel?;
     let attempt = Attempt {
         job,
         settings,
