@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tests::proxy::Proxy;
 use transport::link::{Listener, Transport, TransportError, Wire};
-use transport::{Ended, Event, MailboxOptions, Node, NodeBuilder, ResolveError, Timing, Wait};
+use transport::{
+    AskError, Ended, Event, MailboxOptions, Node, NodeBuilder, Overflow, ResolveError, Timing, Wait,
+};
 use transport_tcp::Tcp;
 
 const SECRET: &[u8] = b"nobody waits in vain, a shared secret";
@@ -234,4 +236,22 @@ fn a_name_may_have_any_character() {
         peer.address(name).unwrap().send(b"here").unwrap();
         assert_eq!(mailbox.recv_timeout(PATIENCE).unwrap().unwrap().payload, b"here");
     }
+}
+
+#[test]
+fn whoever_asks_a_mailbox_of_the_own_node_learns_that_it_dropped_the_question() {
+    let a = node("a").start().unwrap();
+    let options = MailboxOptions {
+        capacity: 1,
+        overflow: Overflow::DropOldest,
+        ..MailboxOptions::default()
+    };
+    let _mailbox = a.mailbox("mailbox", options).unwrap();
+    let address = a.address("mailbox").unwrap();
+    let mut asking = std::pin::pin!(address.ask_async(b"the oldest", 4 * PATIENCE));
+    assert!(!is_ready(asking.as_mut()));
+    address.send(b"newer").unwrap();
+    eventually("the question is dropped", || a.dead_letters().count() == 1);
+    let answered = asking.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    assert_eq!(answered, Poll::Ready(Err(AskError::NotTaken)));
 }

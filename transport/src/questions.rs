@@ -27,7 +27,8 @@ pub enum AskError {
     /// The question was not sent.
     #[error(transparent)]
     Send(#[from] crate::SendError),
-    /// The mailbox was closed, or dropped the question, before it was taken.
+    /// The mailbox was closed, or dropped the question, before it was taken. A mailbox of another node that drops its oldest tells
+    /// nobody: there the question times out.
     #[error("the question was not taken from its mailbox")]
     NotTaken,
     /// The session with the node that was asked is over. The question may have been acted upon.

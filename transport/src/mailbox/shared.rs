@@ -14,6 +14,7 @@ use crate::node::NodeInner;
 use crate::observe::{MailboxObservation, ReceivedByPeer};
 use crate::peer::PeerInner;
 use crate::protocol::Spoken;
+use crate::questions::THIS_NODE;
 use crate::trace::Tags;
 use crate::wait::{WaitList, lock};
 use crate::watch::Watchers;
@@ -255,8 +256,9 @@ impl MailboxShared {
                 queue.timer.stop();
             }
             let port = queue.ports.get(oldest.port as usize);
-            if let Some(port) = port {
-                port.forget_one();
+            match port {
+                Some(port) => port.forget_one(),
+                None => self.not_taken(oldest.correlation),
             }
             self.report(Lost {
                 reason: Reason::DroppedOldest,
@@ -265,6 +267,13 @@ impl MailboxShared {
                 len: oldest.len as usize,
                 age: Some(oldest.at.age()),
             });
+        }
+    }
+
+    /// A message of this node itself will not be taken: if it was a question, whoever asked learns so.
+    fn not_taken(&self, correlation: Option<u64>) {
+        if let Some(node) = self.node.upgrade() {
+            node.questions.not_taken(correlation, THIS_NODE);
         }
     }
 
