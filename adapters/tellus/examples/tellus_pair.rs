@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tellus::cluster::downing::DownAfterDeadline;
+use tellus::cluster::failure::{Deadline, DeadlineFailureDetector};
 use tellus::cluster::{self, EndpointConfig, Key, Manifest, receptionist};
 use tellus::{Actor, ActorContext, ActorRef, ActorSystem, Control, Incoming, ReplyTo, Untimed};
 use tellus_transport::RingTransport;
@@ -106,7 +107,10 @@ fn start_endpoint(over: &str, name: &str) -> Outcome<SocketAddr> {
         _ => RingTransport::new(node, "rdma")?,
     };
     let addr = transport.local_addr().unwrap_or(own);
+    let silence = Deadline::new(Duration::from_secs(3))?;
     let mut config = EndpointConfig::new(addr);
+    // The default one learns from what it has heard: on a slow machine it suspects a member that it has hardly heard yet.
+    config.failure_detector = Arc::new(move || Box::new(DeadlineFailureDetector::new(silence)));
     config.downing_provider = Arc::new(|| Box::new(DownAfterDeadline::new(Duration::from_secs(1))));
     cluster::start_endpoint(config, transport)?;
     Ok(addr)
