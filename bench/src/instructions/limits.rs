@@ -17,6 +17,6 @@ pub(super) const LIMITS: &[(Way, Part, f64)] = &[
     (Way::Tcp, Part::Send, 1062.0),
     (Way::Tcp, Part::Batch, 148.0),
     (Way::Tcp, Part::Many, 119.0),
-    (Way::Tcp, Part::Receive, 368.0),
-    (Way::Tcp, Part::Look, 356.0),
+    (Way::Tcp, Part::Receive, 375.0),
+    (Way::Tcp, Part::Look, 385.0),
 ];
