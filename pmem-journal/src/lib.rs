@@ -41,6 +41,7 @@ mod cut;
 mod error;
 mod event;
 mod filter;
+mod flock;
 mod floor;
 mod follow;
 mod format;

@@ -1,41 +1,42 @@
 //! One writer at a time: an flock on the file `LOCK`, in which the holder notes its process id.
-//!
-//! The kernel drops the lock when the holder dies, however it dies.
 
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::FlockOperation;
 
 use crate::error::{Error, Result};
+use crate::flock::Flock;
 
 const NAME: &str = "LOCK";
 
 /// Held for as long as it lives.
 pub(crate) struct WriterLock {
-    _file: File,
+    _file: Flock,
 }
 
 impl WriterLock {
     pub(crate) fn take(dir: &Path) -> Result<WriterLock> {
         let path = dir.join(NAME);
-        let mut file = File::options()
+        let file = File::options()
             .read(true)
             .write(true)
             .create(true)
             .truncate(false)
             .open(&path)
             .map_err(Error::io("open", &path))?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {
+        let taken = Flock::take(file, FlockOperation::NonBlockingLockExclusive);
+        match taken.map_err(Error::io("lock", &path))? {
+            Ok(file) => {
                 let note = format!("{:<20}\n", std::process::id());
-                file.write_all_at(note.as_bytes(), 0)
+                file.file()
+                    .write_all_at(note.as_bytes(), 0)
                     .map_err(Error::io("write", &path))?;
                 Ok(WriterLock { _file: file })
             }
-            Err(rustix::io::Errno::WOULDBLOCK) => {
+            Err(mut file) => {
                 let mut note = String::new();
                 let _ = (&mut file).take(64).read_to_string(&mut note);
                 let holder = match note.trim() {
@@ -47,7 +48,6 @@ impl WriterLock {
                     holder,
                 })
             }
-            Err(e) => Err(Error::io("lock", path)(e.into())),
         }
     }
 
@@ -58,6 +58,9 @@ impl WriterLock {
         };
         // A shared lock, dropped at once with the file: a writer that comes in this instant would be refused, so it
         // tries again (see `Journal::open`).
-        flock(&file, FlockOperation::NonBlockingLockShared).is_err()
+        !matches!(
+            Flock::take(file, FlockOperation::NonBlockingLockShared),
+            Ok(Ok(_))
+        )
     }
 }

@@ -9,13 +9,13 @@
 //! needs none of this: it begins with [`Reader::replay`] at the position it finds.
 
 use std::fs::File;
-use std::io;
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::FlockOperation;
 
 use crate::cursor::{self, Cursor, DIRECTORY};
 use crate::error::{Error, HandlerError, Result};
 use crate::event::{OwnedEvent, Recorded};
+use crate::flock::Flock;
 use crate::format::JournalId;
 use crate::history::journal_id;
 use crate::medium::Medium;
@@ -53,7 +53,7 @@ pub struct Projection {
     stored: Cursor,
     over_gaps: bool,
     replay: Option<Replay>,
-    _lock: File,
+    _lock: Flock,
 }
 
 impl Projection {
@@ -283,7 +283,7 @@ impl Group {
     }
 }
 
-fn lock(reader: &Reader, name: &str) -> Result<File> {
+fn lock(reader: &Reader, name: &str) -> Result<Flock> {
     let path = reader.dir().join(DIRECTORY).join(format!("{name}.lock"));
     let file = File::options()
         .read(true)
@@ -292,11 +292,10 @@ fn lock(reader: &Reader, name: &str) -> Result<File> {
         .truncate(false)
         .open(&path)
         .map_err(Error::io("open", &path))?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::ProjectionBusy {
+    let taken = Flock::take(file, FlockOperation::NonBlockingLockExclusive);
+    taken
+        .map_err(Error::io("lock", path))?
+        .map_err(|_| Error::ProjectionBusy {
             name: name.to_owned(),
-        }),
-        Err(e) => Err(Error::io("lock", path)(io::Error::from(e))),
-    }
+        })
 }

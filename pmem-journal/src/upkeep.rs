@@ -6,13 +6,14 @@
 use std::fs::File;
 use std::path::Path;
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::FlockOperation;
 
 use crate::error::{Error, Result};
+use crate::flock::Flock;
 
 /// Held for as long as it lives.
 pub(crate) struct Upkeep {
-    _directory: File,
+    _directory: Flock,
 }
 
 impl Upkeep {
@@ -28,12 +29,9 @@ impl Upkeep {
 
     fn take(dir: &Path, operation: FlockOperation) -> Result<Option<Upkeep>> {
         let directory = File::open(dir).map_err(Error::io("open", dir))?;
-        match flock(&directory, operation) {
-            Ok(()) => Ok(Some(Upkeep {
-                _directory: directory,
-            })),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-            Err(e) => Err(Error::io("lock", dir)(e.into())),
-        }
+        let taken = Flock::take(directory, operation).map_err(Error::io("lock", dir))?;
+        Ok(taken.ok().map(|directory| Upkeep {
+            _directory: directory,
+        }))
     }
 }
