@@ -14,8 +14,18 @@ use crate::sync::atomic::{AtomicBool, Ordering};
 struct Commits {
     of_thread: [AtomicBool; 2],
     over: AtomicBool,
-    /// Found when the session was over, by whoever.
-    collected: AtomicBool,
+    /// What was lent has been copied into the ring.
+    copied_in: AtomicBool,
+    collected: Mutex<Collected>,
+}
+
+/// What was found when the session was over.
+#[derive(Default)]
+struct Collected {
+    /// Whoever looks may do so.
+    settled: bool,
+    /// By whoever.
+    found: bool,
 }
 
 impl Commits {
@@ -28,8 +38,11 @@ impl Commits {
     }
 
     fn collect(&self) {
-        if self.seen()[0] {
-            self.collected.store(true, Ordering::Relaxed);
+        let mut collected = self.collected.lock().unwrap();
+        if collected.settled {
+            let copied_in = self.copied_in.load(Ordering::Relaxed);
+            assert!(copied_in, "a dead letter would show zeroes");
+            collected.found |= self.seen()[0];
         }
     }
 }
@@ -93,7 +106,9 @@ pub(super) fn ended(preemptions: Option<usize>) {
                 let (commits, gate) = &*shared;
                 // As `PeerInner::end` does.
                 commits.over.store(true, Ordering::Relaxed);
+                commits.copied_in.store(true, Ordering::Relaxed);
                 gate.settle();
+                commits.collected.lock().unwrap().settled = true;
                 commits.collect();
             }
         });
@@ -113,8 +128,8 @@ pub(super) fn ended(preemptions: Option<usize>) {
         shared.1.pass(|()| true);
         ending.join().unwrap();
         committing.join().unwrap();
-        let collected = shared.0.collected.load(Ordering::Relaxed);
-        assert!(collected, "neither has found what was committed");
+        let found = shared.0.collected.lock().unwrap().found;
+        assert!(found, "neither has found what was committed");
     });
 }
 

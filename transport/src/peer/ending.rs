@@ -24,6 +24,8 @@ use crate::watch::Gone;
 /// How far the send rings of a session that is over were looked through for dead letters.
 #[derive(Default)]
 pub(super) struct Collected {
+    /// Nothing is lent any more, so that the rings show every payload.
+    settled: bool,
     until: [Position; LANES],
     chunks: Remains,
 }
@@ -73,6 +75,7 @@ impl PeerInner {
         // Either who commits finds the session over, or what it commits is found here: see `flush`.
         fence(Ordering::SeqCst);
         self.gate.settle();
+        lock(&self.collected).settled = true;
         self.collect_unacknowledged();
         for (_, (_, resolving)) in routes.resolving {
             if let Resolving::Asked(waker) = resolving {
@@ -119,8 +122,12 @@ impl PeerInner {
             return;
         }
         let mut collected = lock(&self.collected);
+        if !collected.settled {
+            // Who ends the session is still to look, after this.
+            return;
+        }
         let ages = lock(&self.ages);
-        let Collected { until, chunks } = &mut *collected;
+        let Collected { until, chunks, .. } = &mut *collected;
         for lane in [Lane::Ordinary, Lane::Large] {
             let from = until[lane.index()];
             until[lane.index()] = self
