@@ -5,13 +5,28 @@
 
 use std::fs::File;
 use std::io;
+use std::path::Path;
 
 use rustix::fs::{FlockOperation, flock};
+
+use crate::error::Error;
 
 /// Held for as long as it lives.
 pub(crate) struct Flock(File);
 
 impl Flock {
+    /// Takes the file at `path`, which is made if need be, for the caller alone: see [`Flock::take`].
+    pub(crate) fn take_path(path: &Path) -> Result<Result<Flock, File>, Error> {
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .map_err(Error::io("open", path))?;
+        Flock::take(file, FlockOperation::NonBlockingLockExclusive).map_err(Error::io("lock", path))
+    }
+
     /// Takes it without waiting; the file is given back while somebody else holds it.
     pub(crate) fn take(file: File, operation: FlockOperation) -> io::Result<Result<Flock, File>> {
         match flock(&file, operation) {

@@ -125,10 +125,7 @@ impl Indexes {
     }
 
     fn sealed(&self, segment: u64) -> Result<Sealed> {
-        Sealed::open(&*self.medium, segment)?.ok_or_else(|| {
-            let name = crate::segment::name(segment);
-            Error::corruption(name, 0, "the footer of a sealed segment is not valid")
-        })
+        Sealed::open_followed(&*self.medium, segment)
     }
 
     fn open(&self, segment: Sealed) -> std::result::Result<Indexed, TableError> {

@@ -20,15 +20,7 @@ pub(crate) struct WriterLock {
 impl WriterLock {
     pub(crate) fn take(dir: &Path) -> Result<WriterLock> {
         let path = dir.join(NAME);
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(Error::io("open", &path))?;
-        let taken = Flock::take(file, FlockOperation::NonBlockingLockExclusive);
-        match taken.map_err(Error::io("lock", &path))? {
+        match Flock::take_path(&path)? {
             Ok(file) => {
                 let note = format!("{:<20}\n", std::process::id());
                 file.file()

@@ -8,10 +8,6 @@
 //! A handler that keeps its result in a database of its own stores the position there, in the same transaction, and
 //! needs none of this: it begins with [`Reader::replay`] at the position it finds.
 
-use std::fs::File;
-
-use rustix::fs::FlockOperation;
-
 use crate::cursor::{self, Cursor, DIRECTORY};
 use crate::error::{Error, HandlerError, Result};
 use crate::event::{OwnedEvent, Recorded};
@@ -285,17 +281,7 @@ impl Group {
 
 fn lock(reader: &Reader, name: &str) -> Result<Flock> {
     let path = reader.dir().join(DIRECTORY).join(format!("{name}.lock"));
-    let file = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path)
-        .map_err(Error::io("open", &path))?;
-    let taken = Flock::take(file, FlockOperation::NonBlockingLockExclusive);
-    taken
-        .map_err(Error::io("lock", path))?
-        .map_err(|_| Error::ProjectionBusy {
-            name: name.to_owned(),
-        })
+    Flock::take_path(&path)?.map_err(|_| Error::ProjectionBusy {
+        name: name.to_owned(),
+    })
 }

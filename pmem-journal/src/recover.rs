@@ -166,10 +166,7 @@ pub(crate) fn recover(
     out.report.first_position = header.first_position;
     out.report.next_position = header.first_position;
     if last > first {
-        let before = Sealed::open(medium, last - 1)?.ok_or_else(|| {
-            let name = segment::name(last - 1);
-            Error::corruption(name, 0, "the footer of a sealed segment is not valid")
-        })?;
+        let before = Sealed::open_followed(medium, last - 1)?;
         if before.header.journal != header.journal {
             return Err(does_not_follow(&before.name));
         }

@@ -6,7 +6,7 @@ use crate::index::Span;
 use crate::medium::{Medium, MediumFile};
 use crate::open_segment::OpenSegment;
 use crate::scan::{Checks, Scanner, Step};
-use crate::segment::{Footer, Header};
+use crate::segment::{self, Footer, Header};
 
 /// A sealed segment: its file, and what its two ends say.
 pub(crate) struct Sealed {
@@ -31,6 +31,14 @@ impl Sealed {
             header,
             footer,
         }))
+    }
+
+    /// Opens segment `index`, behind which there is another.
+    pub(crate) fn open_followed(medium: &dyn Medium, index: u64) -> Result<Sealed> {
+        Sealed::open(medium, index)?.ok_or_else(|| {
+            let name = segment::name(index);
+            Error::corruption(name, 0, "the footer of a sealed segment is not valid")
+        })
     }
 
     pub(crate) fn corrupt(&self, offset: u64, cause: impl ToString) -> Error {
