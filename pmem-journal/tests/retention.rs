@@ -453,16 +453,25 @@ fn child_makes_room_on_a_full_disk() {
     let sequence = journal.sequence(EntityId(9)).unwrap();
     let position = journal.durable_position() - 1;
     for n in (0..6).rev() {
-        // Again each time: an index that the journal's own thread gave up for want of room has left some.
-        fill_to_the_brim(&ballast);
-        let snapshot = Snapshot::new(9, sequence - n, position, vec![n as u8; 500]);
-        journal.save_snapshots(&[snapshot], 2).unwrap();
-        assert_eq!(
-            journal.snapshot(EntityId(9)).unwrap().snapshot.unwrap().sequence,
-            sequence - n
-        );
+        let started = Instant::now();
+        // Once more where an index that the journal's own thread gave up for want of room has left some.
+        loop {
+            fill_to_the_brim(&ballast);
+            let snapshot = Snapshot::new(9, sequence - n, position, vec![n as u8; 500]);
+            journal.save_snapshots(&[snapshot], 2).unwrap();
+            assert_eq!(
+                journal.snapshot(EntityId(9)).unwrap().snapshot.unwrap().sequence,
+                sequence - n
+            );
+            if journal.reserved() < reserve {
+                break;
+            }
+            assert!(
+                started.elapsed() < Duration::from_secs(30),
+                "it is not written over the reserve"
+            );
+        }
     }
-    assert!(journal.reserved() < reserve);
     let large = Snapshot::new(9, sequence, position, vec![1; 64 << 10]);
     let refused = journal.save_snapshots(&[large], 2);
     assert!(matches!(refused, Err(Error::NoRoom { .. })), "{refused:?}");
