@@ -247,7 +247,7 @@ impl Address {
 
     fn register<'a>(&'a self, error: &SendError, place: &mut Place<'a>, waker: &Waker) {
         match &self.target {
-            Target::Remote(route) => route.waits(error).for_each(|list| place.register(list, waker)),
+            Target::Remote(route) => place.register_all(route.waits(error), waker),
             Target::Local(mailbox, _) => place.register(&mailbox.room, waker),
         }
     }

@@ -239,8 +239,7 @@ impl<'m> Stream<'m> {
                     if registered.as_ref() == Some(&error) {
                         return Poll::Pending;
                     }
-                    let waits = self.route.waits(&error);
-                    waits.for_each(|list| self.place.register(list, waker));
+                    self.place.register_all(self.route.waits(&error), waker);
                     registered = Some(error);
                 }
                 Err(error) => return Poll::Ready(Err(error)),

@@ -191,6 +191,11 @@ impl<'l> Place<'l> {
         }
     }
 
+    /// As [`Place::register`], with each of them.
+    pub(crate) fn register_all(&mut self, lists: impl IntoIterator<Item = &'l WaitList>, waker: &Waker) {
+        lists.into_iter().for_each(|list| self.register(list, waker));
+    }
+
     fn leave(&mut self) {
         if let Some(waker) = self.waker.take() {
             for list in std::mem::take(&mut self.lists).into_iter().flatten() {

@@ -171,9 +171,7 @@ impl PeerInner {
                 if self.is_flushed() {
                     return Poll::Ready(());
                 }
-                for list in [&self.closing, &self.room, &self.large.room] {
-                    place.register(list, waker);
-                }
+                place.register_all([&self.closing, &self.room, &self.large.room], waker);
                 if self.is_flushed() {
                     Poll::Ready(())
                 } else {
