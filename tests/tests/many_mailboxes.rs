@@ -1,9 +1,12 @@
 //! As many mailboxes as a session has handles, and one more.
 
+use std::time::{Duration, Instant};
+
 use futures_util::StreamExt;
 use futures_util::stream::iter;
-use tests::audit::eventually;
+use tests::audit::{PATIENCE, eventually};
 use tests::over::Over;
+use transport::stream::{OpenError, StreamOptions};
 use transport::{Mailbox, MailboxOptions, Node, ResolveError, SendError, Timing};
 
 /// Handles of a session: one of the 65,536 is for answers.
@@ -50,4 +53,31 @@ async fn a_session_without_a_handle_left_says_so_and_has_one_again_when_a_mailbo
     eventually("a handle is left", || to_b.address(&one_more).is_ok());
     to_b.address(&one_more).unwrap().send(b"one more").unwrap();
     assert_eq!(mailboxes.last_mut().unwrap().recv().unwrap().payload, b"one more");
+
+    // One for the listener, one that is left: a two-way stream, which needs two, is refused and leaves it to one that needs no more.
+    let mut listener = b.listen_streams("here", StreamOptions::default()).unwrap();
+    addresses.drain(..2);
+    mailboxes.drain(..2);
+    eventually("the listener has a handle", || {
+        to_b.address("stream:here").is_ok()
+    });
+    // Time enough for the one to come back from the resolving above, which takes a heartbeat.
+    let start = Instant::now();
+    while start.elapsed() < 4 * Timing::default().heartbeat {
+        let (opened, accepted) = tokio::join!(to_b.open_stream("here", StreamOptions::default()), async {
+            listener.accept().await.unwrap().accept()
+        });
+        assert_eq!(opened.unwrap_err(), OpenError::Refused);
+        assert_eq!(accepted.unwrap_err(), OpenError::TooMany);
+    }
+    loop {
+        let (sender, receiver) = tokio::join!(to_b.open_sender("here"), async {
+            listener.accept().await.unwrap().accept_receiver()
+        });
+        if sender.is_ok() && receiver.is_ok() {
+            break;
+        }
+        assert!(start.elapsed() < PATIENCE, "no handle is left");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }

@@ -84,6 +84,7 @@ macro_rules! conformance_tests {
             small_messages_pass_a_large_one
             a_large_message_that_has_to_wait_for_a_small_one_keeps_nobody_awake
             streams_that_come_to_nothing_leave_no_handle_behind
+            an_answer_to_a_stream_that_was_given_up_leaves_no_handle_behind
         );
     };
     (@each $attributes:tt $harness:expr; $($case:ident)*) => {

@@ -127,8 +127,11 @@ fn hand_out_ordinary(
                     let end = FrameEnd::new(Lane::Ordinary, frame.position + size as u64);
                     let arrived = Arrived { tags, end };
                     if !hand_over(peer, port, arrived, Payload::Lent(payload), direct, &mut at) {
+                        let was_read = peer.reads_answer_too_late(port, payload);
                         ring.consume(size);
-                        arrived.nowhere(len, peer, port);
+                        if !was_read {
+                            arrived.nowhere(len, peer, port);
+                        }
                         continue;
                     }
                 }
@@ -386,13 +389,16 @@ fn obey(peer: &Arc<PeerInner>, receive: &mut Receive, control: Control) -> Resul
                 peer.take_acknowledgement(receive, lane, consumed)?;
             }
             let waited = Duration::from_millis(u64::from(waited));
-            peer.handle_undelivered(handle, length, waited, correlation);
+            peer.handle_undelivered(receive, handle, length, waited, correlation);
         }
         Control::Forget {
             handle,
             ordinary,
             large,
-        } => receive.handles.forget(handle, ordinary, large)?,
+        } => {
+            receive.handles.forget(handle, ordinary, large)?;
+            peer.handle_forget_of_a_grant(handle);
+        }
         Control::Forgotten {
             handle,
             ordinary,

@@ -9,16 +9,15 @@ mod ending;
 pub(crate) mod gate;
 mod granting;
 mod handles;
+mod openings;
 pub(crate) mod postponed;
 mod pushing;
 mod receiving;
 mod relinking;
 mod routes;
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
-use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use crate::address::Address;
@@ -38,6 +37,7 @@ use crate::watch::Watchers;
 use ending::Collected;
 use gate::Gate;
 pub(crate) use handles::Handles;
+use openings::Openings;
 use postponed::Postponed;
 pub(crate) use receiving::Receive;
 pub(crate) use relinking::Suspension;
@@ -187,8 +187,8 @@ pub(crate) struct PeerInner {
     overwhelmed: AtomicBool,
     goodbye_acknowledged: AtomicBool,
     closing: WaitList,
-    /// Streams that this node asked the peer for, by correlation id: gone when the peer has nobody who listens.
-    pub(crate) openings: Mutex<HashMap<u64, Option<Waker>>>,
+    /// Streams that this node asked the peer for, by correlation id.
+    openings: Mutex<Openings>,
 }
 
 /// What a new session starts from.

@@ -90,9 +90,7 @@ impl PeerInner {
         for port in receive.handles.drain() {
             port.mailbox.session_over();
         }
-        for waker in std::mem::take(&mut *lock(&self.openings)).into_values().flatten() {
-            waker.wake();
-        }
+        self.end_openings();
         self.room.wake_all();
         self.large.close();
         self.closing.wake_all();

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::Waker;
 
 use super::PeerInner;
+use super::receiving::Receive;
 use super::routes::Known;
 use crate::address::{Label, Route, Terms};
-use crate::handshake::CAPABILITY_FORGETTING;
 use crate::mailbox::MailboxShared;
 use crate::wait::lock;
 
@@ -30,14 +29,22 @@ impl PeerInner {
         })
     }
 
-    /// Takes back what was granted in a message that has not been delivered. The mailbox is closed; the peer, which has never
-    /// heard of it, can't say that it sends nothing there.
-    pub(crate) fn take_back(&self, handle: u16) {
-        let mut receive = self.receive_side();
-        let understands = self.identity.capabilities & CAPABILITY_FORGETTING != 0;
-        if understands && receive.handles.forget(u32::from(handle), 0, 0).is_ok() {
-            self.forget_handles(&mut receive);
+    /// Takes back handles that were granted in a message that the peer has not read. Their mailboxes are closed; the peer, which
+    /// has never heard of them, can't say that it sends nothing there.
+    pub(super) fn take_back(&self, receive: &mut Receive, granted: &[u16]) {
+        if !self.forgets_handles() {
+            return;
         }
+        for handle in granted {
+            // One that is not given out any more is of a session that is over.
+            let _ = receive.handles.forget(u32::from(*handle), 0, 0);
+        }
+        self.forget_handles(receive);
+    }
+
+    /// As [`PeerInner::take_back`], for a message that could not be sent.
+    pub(crate) fn take_unsent_back(&self, granted: &[u16]) {
+        self.take_back(&mut self.receive_side(), granted);
     }
 
     /// The way to a mailbox that the peer has granted; a closed one, if the mailbox has been closed since. To be asked for once,
@@ -69,18 +76,6 @@ impl PeerInner {
             .by_handle
             .get(&handle)
             .is_some_and(|known| known.label().carries_stream)
-    }
-
-    /// Whether what was not delivered is a request for a stream: then whoever asked for it is told.
-    pub(super) fn refuses_stream(&self, handle: u32, correlation: u64) -> bool {
-        let asked = lock(&self.routes)
-            .by_handle
-            .get(&handle)
-            .is_some_and(|known| known.label().mailbox.starts_with(crate::stream::LISTENER));
-        let opening = asked.then(|| lock(&self.openings).remove(&correlation)).flatten();
-        opening
-            .map(|waker| waker.into_iter().for_each(Waker::wake))
-            .is_some()
     }
 
     /// A number that no other request of this session has.

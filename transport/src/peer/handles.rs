@@ -8,8 +8,9 @@ use super::receiving::Receive;
 use crate::breakage::{Breakage, is_broken};
 use crate::control::Control;
 use crate::dispatch::MAX_PORTS;
+use crate::handshake::CAPABILITY_FORGETTING;
 use crate::lane::Lane;
-use crate::mailbox::Port;
+use crate::mailbox::{MailboxShared, Port};
 use crate::ring::Position;
 
 /// The mailboxes that a peer may send to, by handle.
@@ -68,7 +69,7 @@ impl Handles {
         let known = u16::try_from(handle)
             .ok()
             .filter(|handle| self.get(*handle).is_some_and(|port| port.mailbox.is_closed()))
-            .filter(|handle| !self.forgetting.iter().any(|other| other.handle == *handle));
+            .filter(|handle| !self.is_forgetting(*handle));
         let Some(handle) = known else {
             return Err(format!(
                 "forgets handle {handle}, which is not that of a closed mailbox"
@@ -80,6 +81,17 @@ impl Handles {
             large,
         });
         Ok(())
+    }
+
+    /// Whether a handle is given out for this mailbox, and the peer has not said that it sends nothing more there.
+    pub(crate) fn are_still_for(&self, handle: u16, mailbox: &Arc<MailboxShared>) -> bool {
+        self.get(handle)
+            .is_some_and(|port| Arc::ptr_eq(&port.mailbox, mailbox))
+            && !self.is_forgetting(handle)
+    }
+
+    fn is_forgetting(&self, handle: u16) -> bool {
+        self.forgetting.iter().any(|other| other.handle == handle)
     }
 
     /// How many are given out.
@@ -99,6 +111,11 @@ impl Handles {
 }
 
 impl PeerInner {
+    /// Whether the peer forgets handles of closed mailboxes; otherwise they stay as long as the session lives.
+    pub(super) fn forgets_handles(&self) -> bool {
+        self.identity.capabilities & CAPABILITY_FORGETTING != 0
+    }
+
     /// Forgets the handles to which nothing more is under way, and says so.
     #[cold]
     pub(crate) fn forget_handles(&self, receive: &mut Receive) {

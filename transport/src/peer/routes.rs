@@ -10,7 +10,6 @@ use super::receiving::Receive;
 use crate::address::{Address, Label, Route, Target, Terms};
 use crate::control::{Control, MAX_NAME};
 use crate::dead_letter::{DeadLetter, Reason};
-use crate::handshake::CAPABILITY_FORGETTING;
 use crate::lane::Lane;
 use crate::observe::CreditObservation;
 use crate::protocol::{Asked, Refusal, Spoken};
@@ -278,7 +277,7 @@ impl PeerInner {
     /// The peer has closed the mailbox.
     pub(super) fn close_route(&self, route: &Route) {
         route.close();
-        if self.identity.capabilities & CAPABILITY_FORGETTING != 0 {
+        if self.forgets_handles() {
             route.forget_when_dropped();
         }
     }
@@ -302,9 +301,16 @@ impl PeerInner {
         }
     }
 
-    pub(crate) fn handle_undelivered(&self, handle: u32, length: u32, waited: Duration, correlation: u64) {
+    pub(crate) fn handle_undelivered(
+        &self,
+        receive: &mut Receive,
+        handle: u32,
+        length: u32,
+        waited: Duration,
+        correlation: u64,
+    ) {
         self.node.questions.not_taken(Some(correlation), self.session_id);
-        if self.carries_stream(handle) || self.refuses_stream(handle, correlation) {
+        if self.carries_stream(handle) || self.refuses_stream(receive, handle, correlation) {
             return;
         }
         self.report(DeadLetter {

@@ -159,8 +159,14 @@ impl Incoming {
             return Err(taken_back());
         };
         let made = self.peer.back_end(&self.name).and_then(|(back_mailbox, back)| {
-            let read = self.peer.read_end(&self.name, self.options)?;
-            Ok((back_mailbox, back, read))
+            match self.peer.read_end(&self.name, self.options) {
+                Ok(read) => Ok((back_mailbox, back, read)),
+                Err(error) => {
+                    drop(back_mailbox);
+                    self.peer.take_unsent_back(&[back.handle]);
+                    Err(error)
+                }
+            }
         });
         let (back_mailbox, back, OwnReadEnd { mailbox, offer }) = refusing(&answers, made)?;
         let accept = Accept {
@@ -169,7 +175,7 @@ impl Incoming {
         };
         if let Err(error) = answer(&answers, &accept) {
             drop((mailbox, back_mailbox));
-            self.peer.take_grants_back(&back, Some(&offer));
+            self.peer.take_unsent_back(&[back.handle, offer.data.handle]);
             return Err(error);
         }
         Ok(Stream {
@@ -200,7 +206,7 @@ impl Incoming {
         };
         if let Err(error) = answer(&answers, &accept) {
             drop(mailbox);
-            self.peer.take_grants_back(&offer.data, None);
+            self.peer.take_unsent_back(&[offer.data.handle]);
             return Err(error);
         }
         Ok(StreamReceiver::new(mailbox, answers, offer.window))

@@ -8,11 +8,10 @@ use super::wire::{Accept, Grant, LISTENER, MAX_BACK, Open, ReadEnd, back};
 use super::{OVERHEAD, Stream, StreamOptions, StreamReceiver, StreamSender};
 use crate::address::{Address, Route, SendError, Target};
 use crate::control::MAX_NAME;
-use crate::mailbox::{Mailbox, MailboxOptions, MailboxShared, Overflow};
+use crate::mailbox::{Mailbox, MailboxOptions, MailboxShared, Overflow, Port};
 use crate::peer::{Peer, PeerInner, ResolveError};
 use crate::ring::max_frame;
 use crate::session::Ended;
-use crate::wait::lock;
 
 /// Why a stream was not opened.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -91,6 +90,7 @@ impl Peer {
         let listener = peer.listener(name)?;
         let address = self.address_async(&listener).await.map_err(|error| match error {
             ResolveError::SessionOver(ended) => OpenError::SessionOver(ended),
+            ResolveError::TooManyHandles { .. } => OpenError::TooMany,
             _ => nobody(peer, name),
         })?;
         let mut opening = Opening::new(peer, name, read)?;
@@ -101,7 +101,7 @@ impl Peer {
                 SendError::SessionOver(ended) => OpenError::SessionOver(ended),
                 _ => nobody(peer, name),
             })?;
-        opening.is_delivered = true;
+        opening.is_sent = true;
         let accept = poll_fn(|context| opening.poll_answer(context)).await?;
         opening.accepted(&accept)
     }
@@ -154,8 +154,8 @@ struct Opening<'p> {
     open: Open,
     /// The ends of this node; `None` once the stream is open.
     ends: Option<(Mailbox, Option<OwnReadEnd>)>,
-    /// The peer has been told of them, as far as is known.
-    is_delivered: bool,
+    /// The peer is told of them.
+    is_sent: bool,
 }
 
 impl<'p> Opening<'p> {
@@ -171,35 +171,26 @@ impl<'p> Opening<'p> {
             request: u64::from(peer.next_request()),
             open: Open { back, read: None },
             ends: Some((answers, None)),
-            is_delivered: false,
+            is_sent: false,
         };
         if let (Some(options), Some((_, read))) = (read, &mut opening.ends) {
             let end = peer.read_end(name, options)?;
             opening.open.read = Some(end.offer);
             *read = Some(end);
         }
-        lock(&peer.openings).insert(opening.request, None);
+        peer.begin_opening(opening.request);
         Ok(opening)
     }
 
     fn poll_answer(&mut self, context: &mut Context<'_>) -> Poll<Result<Accept, OpenError>> {
-        let listened = match lock(&self.peer.openings).get_mut(&self.request) {
-            Some(waker) => {
-                *waker = Some(context.waker().clone());
-                true
-            }
-            None => false,
-        };
+        let listened = self.peer.await_opening(self.request, context.waker());
         if let Some(answer) = self.take_answer(context.waker()) {
             return Poll::Ready(answer);
         }
         // Looked at after the wakers were left.
         match self.peer.ended() {
             Some(ended) => Poll::Ready(Err(OpenError::SessionOver(ended))),
-            None if !listened => {
-                self.is_delivered = false;
-                Poll::Ready(Err(nobody(self.peer, self.name)))
-            }
+            None if !listened => Poll::Ready(Err(nobody(self.peer, self.name))),
             None => Poll::Pending,
         }
     }
@@ -234,18 +225,31 @@ impl<'p> Opening<'p> {
 
 impl Drop for Opening<'_> {
     fn drop(&mut self) {
-        lock(&self.peer.openings).remove(&self.request);
+        let Some((answers, _)) = &self.ends else {
+            self.peer.opened(self.request);
+            return;
+        };
+        // From here on an answer finds the mailbox closed, or is in it.
+        answers.shared.close();
         if let Some(Ok(too_late)) = self.take_answer(Waker::noop()) {
-            for grant in [Some(too_late.read.data), too_late.back].into_iter().flatten() {
-                let _ = self.peer.stream_route(self.name, grant);
-            }
+            self.peer.hear_grants(self.name, &too_late);
         }
+        let Some((mut answers, mut read)) = self.ends.take() else {
+            return;
+        };
+        // What else is there is no dead letter: both halves of a stream are told what becomes of it.
+        answers.discard();
+        if let Some(read) = &mut read {
+            read.mailbox.discard();
+        }
+        let mut granted = vec![(self.open.back.handle, answers.shared.clone())];
+        granted.extend(
+            read.iter()
+                .map(|end| (end.offer.data.handle, end.mailbox.shared.clone())),
+        );
         // Closed first.
-        let is_open = self.ends.take().is_none();
-        if !is_open && !self.is_delivered {
-            self.peer
-                .take_grants_back(&self.open.back, self.open.read.as_ref());
-        }
+        drop((answers, read));
+        self.peer.give_up_opening(self.request, &granted, self.is_sent);
     }
 }
 
@@ -315,11 +319,25 @@ impl PeerInner {
         Ok(OwnReadEnd { mailbox, offer })
     }
 
-    /// Takes back what this node has offered for a stream, and closed, in a message that did not get there.
-    pub(super) fn take_grants_back(&self, back: &Grant, read: Option<&ReadEnd>) {
-        self.take_back(back.handle);
-        if let Some(read) = read {
-            self.take_back(read.data.handle);
+    /// Whether a message for a mailbox that is closed is the answer to a request that was given up. It is read for what it grants.
+    #[cold]
+    pub(crate) fn reads_answer_too_late(self: &Arc<Self>, port: &Port, message: &[u8]) -> bool {
+        let Some(label) = port.mailbox.name.strip_prefix(LISTENER) else {
+            return false;
+        };
+        let [back::ACCEPT, accept @ ..] = message else {
+            return false;
+        };
+        Accept::decode(accept).is_ok_and(|accept| {
+            self.hear_grants(label, &accept);
+            true
+        })
+    }
+
+    /// Takes note of what an answer grants, where nobody will go there: the peer waits to hear that.
+    fn hear_grants(self: &Arc<Self>, label: &str, accept: &Accept) {
+        for grant in [Some(accept.read.data), accept.back].into_iter().flatten() {
+            let _ = self.stream_route(label, grant);
         }
     }
 
