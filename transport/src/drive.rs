@@ -1,5 +1,6 @@
 //! The driver: one pass over everything that may have arrived, and the sleep between passes.
 
+mod listening;
 mod sleeping;
 
 use std::collections::{HashMap, HashSet};
@@ -11,8 +12,6 @@ use std::time::Duration;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
-use crate::answer;
-use crate::link::Listener;
 use crate::mailbox::Direct;
 use crate::node::NodeInner;
 #[cfg(feature = "tokio")]
@@ -21,6 +20,8 @@ use crate::peer::PeerInner;
 use crate::session::Time;
 use crate::wait::{Wait, lock, try_lock};
 
+pub(crate) use listening::Listeners;
+use listening::Listening;
 pub(crate) use sleeping::Sleep;
 #[cfg(feature = "tokio")]
 pub(crate) use sleeping::SleepOn;
@@ -31,8 +32,6 @@ const FIRST_PEER: usize = 2;
 
 /// Passes between two looks at the clock, while the driver does not sleep.
 const PASSES_PER_LOOK: u32 = 64;
-/// How often it looks at the listeners then, each of which costs a system call.
-const ACCEPT_EVERY: Duration = Duration::from_millis(1);
 /// With more links than this that poll by system call, the driver asks the system which of them are ready.
 const POLLED_DIRECTLY: usize = 2;
 /// The deadlines of all peers are looked at together, at most so often while a heartbeat is due once.
@@ -72,16 +71,11 @@ pub(crate) enum Turn {
     Moved,
 }
 
-/// The node's listeners, each with the scheme of its transport.
-pub(crate) type Listeners = Vec<(&'static str, Box<dyn Listener>)>;
-
 /// What the driving thread owns.
 pub(crate) struct Driver {
     poll: Poll,
     events: Events,
-    listeners: Listeners,
-    /// Somebody may have dialled. Where the poller is asked it tells; otherwise now and then.
-    accept_due: bool,
+    listening: Listening,
     /// The poller has been asked since the last pass.
     asked: bool,
     /// The poller ended a sleep, and has not been asked what for.
@@ -105,7 +99,6 @@ pub(crate) struct Driver {
     version: u64,
     passes: u32,
     next_tick: Time,
-    next_accept: Time,
     /// Until when the last sleep was to last.
     alarm: Time,
 }
@@ -114,18 +107,11 @@ impl Driver {
     pub(crate) fn new(listeners: Listeners) -> std::io::Result<(Driver, Arc<mio::Waker>)> {
         let poll = Poll::new()?;
         let waker = Arc::new(mio::Waker::new(poll.registry(), WAKER)?);
-        for (_, listener) in &listeners {
-            poll.registry().register(
-                &mut SourceFd(&listener.descriptor().as_raw_fd()),
-                LISTENER,
-                Interest::READABLE,
-            )?;
-        }
+        let listening = Listening::new(listeners, poll.registry())?;
         let driver = Driver {
             poll,
             events: Events::with_capacity(256),
-            listeners,
-            accept_due: true,
+            listening,
             asked: false,
             #[cfg(feature = "tokio")]
             unasked: false,
@@ -142,7 +128,6 @@ impl Driver {
             version: 0,
             passes: 0,
             next_tick: Time::ZERO,
-            next_accept: Time::ZERO,
             alarm: Time::ZERO,
         };
         Ok((driver, waker))
@@ -150,7 +135,7 @@ impl Driver {
 
     /// Gives up the listeners and the peers: the node is closed.
     pub(crate) fn stop(&mut self) {
-        self.listeners.clear();
+        self.listening.stop();
         self.peers.clear();
         self.awake.clear();
         self.by_token.clear();
@@ -169,10 +154,7 @@ impl Driver {
         self.passes = self.passes.wrapping_add(1);
         if self.passes.is_multiple_of(PASSES_PER_LOOK) {
             let now = node.now();
-            if now >= self.next_accept {
-                self.next_accept = now + ACCEPT_EVERY;
-                self.accept_due = true;
-            }
+            self.listening.ask_now_and_then(now);
             self.look_around(node, now, direct);
         }
         let many_calls = self.polling_by_call > POLLED_DIRECTLY;
@@ -207,7 +189,7 @@ impl Driver {
     /// One pass with a look at the clock and at the listeners, for a simulated node.
     #[cfg(feature = "sim")]
     pub(crate) fn step(&mut self, node: &NodeInner) {
-        self.accept_due = true;
+        self.listening.ask_next();
         // Simulated links have no descriptors: nothing would wake a quiet peer.
         self.wake_everybody();
         self.look_around(node, node.now(), &mut None);
@@ -216,25 +198,7 @@ impl Driver {
 
     /// Accepts where it is due, and keeps the deadlines.
     fn look_around(&mut self, node: &NodeInner, now: Time, direct: &mut Option<Direct<'_>>) {
-        let due = std::mem::take(&mut self.accept_due);
-        for (scheme, listener) in self.listeners.iter_mut().filter(|_| due) {
-            loop {
-                match listener.accept() {
-                    Ok(Some(wire)) => {
-                        if let Some(node) = node.strong() {
-                            answer::answer(&node, scheme, wire);
-                        }
-                    }
-                    Ok(None) => break,
-                    Err(error) => {
-                        tracing::warn!(%error, "listener");
-                        // Whoever dialled still waits, and nothing tells of that again.
-                        self.accept_due = true;
-                        break;
-                    }
-                }
-            }
-        }
+        self.listening.accept(node);
         node.questions.expire(now);
         if now >= self.next_tick {
             let heartbeat = node.timing().heartbeat;
@@ -359,7 +323,9 @@ impl Driver {
             self.unasked = false;
         }
         for event in &self.events {
-            self.accept_due |= event.token() == LISTENER;
+            if event.token() == LISTENER {
+                self.listening.ask_next();
+            }
             if let Some(&place) = self.by_token.get(&event.token().0) {
                 let driven = &mut self.peers[place];
                 driven.quiet_turns = 0;

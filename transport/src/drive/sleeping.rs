@@ -47,7 +47,7 @@ impl Driver {
         }
         let next = self.next_tick.min(node.questions.earliest());
         let mut longest = next.saturating_sub(now);
-        if self.accept_due {
+        if self.listening.is_due() {
             longest = longest.min(ACCEPT_AGAIN);
         }
         match self.arm() {
@@ -92,7 +92,7 @@ impl Driver {
         match self.arm() {
             Sleep::No => SleepOn::Stirred,
             Sleep::Light => SleepOn::Called,
-            Sleep::Sound if earlier || self.accept_due => SleepOn::Called,
+            Sleep::Sound if earlier || self.listening.is_due() => SleepOn::Called,
             Sleep::Sound => SleepOn::Asleep,
         }
     }
