@@ -15,7 +15,7 @@ use tokio::runtime::Runtime;
 
 use crate::error::{Error, doing};
 use crate::measure::Laps;
-use crate::two_process::{Far, FarReport, Plan, Work};
+use crate::two_process::{self, Far, FarReport, Plan, Work};
 use crate::wait::Gone;
 
 pub(crate) use over::Over;
@@ -61,6 +61,14 @@ pub(crate) struct End {
     pub(crate) server: Option<String>,
 }
 
+impl two_process::Role for End {
+    const KIND: &'static str = "application";
+
+    fn open(self) -> Result<Box<dyn Far>, Error> {
+        Ok(Box::new(Process::open(&self)?))
+    }
+}
+
 /// The client of an application, connected.
 trait Client {
     /// Sends a message of `size` bytes and waits for one of the same size.
@@ -71,7 +79,7 @@ trait Client {
 }
 
 /// A process of an application.
-pub(crate) struct Process {
+struct Process {
     runtime: Runtime,
     role: Role,
     laps: Laps,
@@ -90,7 +98,7 @@ enum Role {
 }
 
 impl Process {
-    pub(crate) fn open(end: &End) -> Result<Process, Error> {
+    fn open(end: &End) -> Result<Process, Error> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(WORKERS)
             .enable_all()

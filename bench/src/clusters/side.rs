@@ -6,7 +6,7 @@ use super::{App, End, Over};
 use crate::cores;
 use crate::error::Error;
 use crate::measure::{Metric, RoundResult, Side, rates};
-use crate::two_process::{Peer, Plan, Role, Work};
+use crate::two_process::{Peer, Plan, Work};
 
 struct TwoChildren {
     server: Peer,
@@ -23,10 +23,10 @@ pub(crate) fn side(app: App, over: Over, work: Work, size: usize) -> Result<Box<
         server: None,
     };
     let mut server = Peer::spawn()?;
-    end.server = Some(server.open(Role::Cluster(end.clone()))?);
+    end.server = Some(server.open(end.clone())?);
     // The near core is this process's, which sleeps meanwhile.
     let mut client = Peer::spawn_on(cores::pinned().map(|cores| cores.near))?;
-    client.open(Role::Cluster(end))?;
+    client.open(end)?;
     Ok(Box::new(TwoChildren {
         server,
         client,

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, doing};
 use crate::measure::{Laps, Side};
-use crate::two_process::{Far, Near, Plan, TwoProcesses, Work};
+use crate::two_process::{self, Far, Near, Plan, TwoProcesses, Work};
 use crate::wait::{Gone, Idle, Next, Wait};
 
 const STREAM_WRITE: usize = 64 << 10;
@@ -27,9 +27,17 @@ pub(crate) struct Role {
     wait: Wait,
 }
 
+impl two_process::Role for Role {
+    const KIND: &'static str = "tcp floor";
+
+    fn open(self) -> Result<Box<dyn Far>, Error> {
+        Ok(Box::new(Responder::open(self)?))
+    }
+}
+
 /// The two-process floor.
 pub(crate) fn side(work: Work, size: usize, wait: Wait) -> Result<impl Side, Error> {
-    let role = crate::two_process::Role::TcpFloor(Role { wait });
+    let role = Role { wait };
     TwoProcesses::start(role, work, size, |address| {
         let stream = TcpStream::connect(address).map_err(doing(format!("connecting to {address}")))?;
         Ok(Requester {
@@ -71,7 +79,7 @@ impl Near for Requester {
 }
 
 /// The far half.
-pub(crate) struct Responder {
+struct Responder {
     listener: TcpListener,
     wait: Wait,
     socket: Option<Socket>,
@@ -79,7 +87,7 @@ pub(crate) struct Responder {
 }
 
 impl Responder {
-    pub(crate) fn open(role: Role) -> Result<Responder, Error> {
+    fn open(role: Role) -> Result<Responder, Error> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
             .map_err(doing("listening on the loopback address"))?;
         Ok(Responder {

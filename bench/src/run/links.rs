@@ -1,6 +1,7 @@
 //! The benches of messages: one kind of traffic over one kind of link, beside its floor or at a fixed rate.
 
-use super::{Report, device_for, place};
+use super::reporting::Report;
+use super::{device_for, place};
 use crate::carrier::{SmallFrames, Transport};
 use crate::cli::{Device, Latency, Messages, RING, Throughput, Traffic};
 use crate::error::Error;

@@ -2,13 +2,10 @@
 //! line, over the child's standard input and output.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-#[cfg(feature = "clusters")]
-use crate::clusters;
-use crate::floor::{shm, tcp};
 use crate::load::Pace;
 use crate::measure::Figures;
-use crate::ours;
 
 /// The kind of traffic of a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,20 +28,14 @@ pub(crate) struct Plan {
     pub(crate) pace: Option<Pace>,
 }
 
-/// What a far half is to be; one variant for each kind of side, holding what it needs to open.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) enum Role {
-    TcpFloor(tcp::Role),
-    ShmFloor(shm::Role),
-    Mailboxes(ours::Setup),
-    #[cfg(feature = "clusters")]
-    Cluster(clusters::End),
-}
-
 /// From the near process to the far one.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum ToFar {
-    Open(Role),
+    /// Be this: the name of a [`Role`](super::Role), and the role itself.
+    Open {
+        kind: String,
+        role: Value,
+    },
     Begin(Plan),
 }
 

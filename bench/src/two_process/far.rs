@@ -3,11 +3,10 @@
 use std::io::{BufRead, Write};
 use std::sync::mpsc::{self, Receiver};
 
-use super::control::{FarReport, Plan, Role, ToFar, ToNear};
+use super::control::{FarReport, Plan, ToFar, ToNear};
+use super::role::Kind;
 use crate::clock;
 use crate::error::{Error, doing};
-use crate::floor::{shm, tcp};
-use crate::ours;
 use crate::wait::Gone;
 
 /// The half of a side that runs in the child process.
@@ -30,23 +29,11 @@ pub(crate) trait Far {
     }
 }
 
-impl Role {
-    fn open(self) -> Result<Box<dyn Far>, Error> {
-        Ok(match self {
-            Role::TcpFloor(role) => Box::new(tcp::Responder::open(role)?),
-            Role::ShmFloor(role) => Box::new(shm::Responder::open(role)?),
-            Role::Mailboxes(setup) => Box::new(ours::Responder::open(&setup)?),
-            #[cfg(feature = "clusters")]
-            Role::Cluster(end) => Box::new(crate::clusters::Process::open(&end)?),
-        })
-    }
-}
-
-/// The whole life of the far process.
-pub(crate) fn serve() -> Result<(), Error> {
+/// The whole life of the far process, which can be told to be one of these kinds.
+pub(crate) fn serve(kinds: &[Kind]) -> Result<(), Error> {
     crate::tied::die_with_parent()?;
     let orders = read_orders();
-    let served = obey(&orders);
+    let served = obey(&orders, kinds);
     if let Err(error) = &served {
         say(&ToNear::Failed {
             reason: error.to_string(),
@@ -55,13 +42,16 @@ pub(crate) fn serve() -> Result<(), Error> {
     served
 }
 
-fn obey(orders: &Receiver<ToFar>) -> Result<(), Error> {
-    let Ok(ToFar::Open(role)) = orders.recv() else {
+fn obey(orders: &Receiver<ToFar>, kinds: &[Kind]) -> Result<(), Error> {
+    let Ok(ToFar::Open { kind, role }) = orders.recv() else {
+        return Err(Error::NotAChild);
+    };
+    let Some(kind) = kinds.iter().find(|known| known.name == kind) else {
         return Err(Error::NotAChild);
     };
     // Now, for the first call takes its time.
     clock::ns_per_tick();
-    let mut far = role.open()?;
+    let mut far = (kind.open)(role)?;
     say(&ToNear::Ready {
         address: far.address()?,
     })?;

@@ -7,13 +7,15 @@
 mod control;
 mod far;
 mod peer;
+mod role;
 
 use std::time::Duration;
 
-pub(crate) use control::{FarReport, Plan, Role, Work};
+pub(crate) use control::{FarReport, Plan, Work};
 pub(crate) use far::{Far, serve};
 #[cfg_attr(not(feature = "clusters"), allow(unreachable_pub))]
 pub(crate) use peer::Peer;
+pub(crate) use role::{Kind, Role};
 
 use crate::clock;
 use crate::error::Error;
@@ -47,7 +49,7 @@ pub(crate) struct TwoProcesses<N> {
 impl<N: Near> TwoProcesses<N> {
     /// Starts the far half in `role`, then the near half with the address that the far half is found at.
     pub(crate) fn start(
-        role: Role,
+        role: impl Role,
         work: Work,
         size: usize,
         connect: impl FnOnce(&str) -> Result<N, Error>,

@@ -7,7 +7,8 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use super::control::{FarReport, Plan, Role, ToFar, ToNear};
+use super::control::{FarReport, Plan, ToFar, ToNear};
+use super::role::Role;
 use crate::cores;
 use crate::error::{Error, doing};
 use crate::tied;
@@ -54,8 +55,11 @@ impl Peer {
     }
 
     /// Gives the child its role and returns the address it is found at.
-    pub(crate) fn open(&mut self, role: Role) -> Result<String, Error> {
-        self.tell(&ToFar::Open(role))?;
+    pub(crate) fn open<R: Role>(&mut self, role: R) -> Result<String, Error> {
+        self.tell(&ToFar::Open {
+            kind: R::KIND.to_string(),
+            role: serde_json::to_value(role).map_err(doing("writing a control line"))?,
+        })?;
         match self.hear()? {
             ToNear::Ready { address } => Ok(address),
             other => Err(unexpected(other, "Ready")),

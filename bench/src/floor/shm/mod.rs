@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Error;
 use crate::measure::{Laps, Side};
 use crate::shared_memory::SharedMemory;
-use crate::two_process::{Far, Near, Plan, TwoProcesses, Work};
+use crate::two_process::{self, Far, Near, Plan, TwoProcesses, Work};
 use crate::wait::{Gone, Wait};
 use line::Line;
 use ring::{Consumer, Layout, Producer};
@@ -26,6 +26,14 @@ pub(crate) struct Role {
     wait: Wait,
 }
 
+impl two_process::Role for Role {
+    const KIND: &'static str = "shm floor";
+
+    fn open(self) -> Result<Box<dyn Far>, Error> {
+        Ok(Box::new(Responder::open(self)?))
+    }
+}
+
 /// The two-process floor.
 pub(crate) fn side(work: Work, size: usize, wait: Wait) -> Result<impl Side, Error> {
     let places = Places::new(size);
@@ -35,7 +43,7 @@ pub(crate) fn side(work: Work, size: usize, wait: Wait) -> Result<impl Side, Err
         size,
         wait,
     };
-    TwoProcesses::start(crate::two_process::Role::ShmFloor(role), work, size, |_| {
+    TwoProcesses::start(role, work, size, |_| {
         Ok(Requester {
             memory,
             places,
@@ -108,7 +116,7 @@ impl Near for Requester {
 }
 
 /// The far half.
-pub(crate) struct Responder {
+struct Responder {
     memory: SharedMemory,
     places: Places,
     wait: Wait,
@@ -118,7 +126,7 @@ pub(crate) struct Responder {
 }
 
 impl Responder {
-    pub(crate) fn open(role: Role) -> Result<Responder, Error> {
+    fn open(role: Role) -> Result<Responder, Error> {
         let places = Places::new(role.size);
         let memory = SharedMemory::open(&role.path, places.len())?;
         let message = vec![0; role.size];
