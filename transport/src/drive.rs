@@ -143,6 +143,16 @@ impl Driver {
 
     /// One pass. Whether anything arrived that more may follow. Quiet peers cost nothing, however many they are.
     pub(crate) fn pass(&mut self, node: &NodeInner, direct: &mut Option<Direct<'_>>) -> bool {
+        self.pass_with(node, direct, false)
+    }
+
+    /// As [`Driver::pass`], for who is likely to sleep next: each link is armed where its peer has had its turn.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn pass_and_arm(&mut self, node: &NodeInner) -> bool {
+        self.pass_with(node, &mut None, true)
+    }
+
+    fn pass_with(&mut self, node: &NodeInner, direct: &mut Option<Direct<'_>>, arming: bool) -> bool {
         if self.version != node.peers_version.load(Ordering::Acquire) {
             self.take_over_peers(node);
         }
@@ -171,8 +181,7 @@ impl Driver {
         let mut at = 0;
         while let Some(&place) = self.awake.get(at) {
             let driven = &mut self.peers[place];
-            driven.armed = false;
-            let turn = driven.peer.turn(direct, linger && driven.polls_memory);
+            let turn = driven.turn(direct, linger, arming);
             any |= turn == Turn::Moved;
             if turn != Turn::Nothing {
                 driven.quiet_turns = 0;
@@ -360,6 +369,17 @@ impl Driver {
 }
 
 impl Driven {
+    /// The peer's turn; `arming`: its link is armed after it.
+    fn turn(&mut self, direct: &mut Option<Direct<'_>>, linger: bool, arming: bool) -> Turn {
+        if arming {
+            let (turn, sleep) = self.peer.turn_and_prepare_to_sleep(direct);
+            self.armed = matches!(sleep, Sleep::Sound);
+            return turn;
+        }
+        self.armed = false;
+        self.peer.turn(direct, linger && self.polls_memory)
+    }
+
     /// After a turn without anything: whether the peer needs no further turns until its link tells of something.
     fn falls_asleep(&mut self, few: bool, many_calls: bool) -> bool {
         if !self.polls_memory {

@@ -139,7 +139,7 @@ impl DrivingTask {
             } else {
                 driver.rise();
             }
-            if !node.pass(driver, &mut None) {
+            if !driver.pass_and_arm(node) {
                 driver.ask_if_unasked();
             }
             match driver.sleep_on(node) {

@@ -61,10 +61,22 @@ impl Batch {
     /// Adds a message behind the others.
     pub(super) fn push(&mut self, entry: Entry, trace: Option<&TraceContext>, payload: Payload<'_>) {
         self.entries.push_back(entry);
-        self.traces.extend(trace);
+        if let Some(trace) = trace {
+            self.traces.push_back(*trace);
+        }
         match payload {
             Payload::Lent(bytes) => self.bytes.extend(bytes),
             Payload::Whole(bytes) => self.apart.push_back(bytes),
+        }
+    }
+
+    /// Takes over all messages of another batch, which gets the memory of this one: this one is empty.
+    pub(super) fn take_over(&mut self, other: &mut Batch) {
+        std::mem::swap(&mut self.bytes, &mut other.bytes);
+        std::mem::swap(&mut self.entries, &mut other.entries);
+        if !(other.apart.is_empty() && other.traces.is_empty()) {
+            std::mem::swap(&mut self.apart, &mut other.apart);
+            std::mem::swap(&mut self.traces, &mut other.traces);
         }
     }
 

@@ -71,12 +71,20 @@ impl Mailbox {
     }
 
     /// Makes sure that the front holds a message, if there is one; otherwise leaves the waker to be woken.
+    #[inline]
     pub(super) fn fill(&mut self, waker: Option<&Waker>) -> Fill {
         if self.taken < self.front.entries.len() {
             return Fill::Ready;
         }
-        self.front.clear();
-        (self.taken, self.offset) = (0, 0);
+        self.fill_again(waker)
+    }
+
+    /// As [`Mailbox::fill`], where all of the front has been taken.
+    fn fill_again(&mut self, waker: Option<&Waker>) -> Fill {
+        if self.taken > 0 {
+            self.front.clear();
+            (self.taken, self.offset) = (0, 0);
+        }
         let mut queue = lock(&self.shared.queue);
         if queue.batch.entries.is_empty() {
             if queue.closed {
@@ -92,7 +100,7 @@ impl Mailbox {
             // One at a time, so that what is dropped is the oldest.
             queue.batch.move_oldest(&mut self.front);
         } else {
-            std::mem::swap(&mut self.front, &mut queue.batch);
+            self.front.take_over(&mut queue.batch);
         }
         let known = self.ports.len();
         self.ports
@@ -106,7 +114,9 @@ impl Mailbox {
             .held
             .store(self.front.entries.len(), Ordering::Relaxed);
         drop(queue);
-        self.front.bytes.make_contiguous();
+        if !self.front.bytes.as_slices().1.is_empty() {
+            self.front.bytes.make_contiguous();
+        }
         Fill::Ready
     }
 
@@ -155,12 +165,22 @@ impl Mailbox {
     }
 
     /// Takes the next message and says where its bytes lie, for [`Mailbox::bytes`]: until the next call of this.
-    /// Leaves the waker where there is none.
+    /// Leaves the waker where there is none. Only for a mailbox without a name: nobody of this node sends there, or waits for room.
     pub(crate) fn poll_take(&mut self, waker: &Waker) -> Poll<Range<usize>> {
         match self.fill(Some(waker)) {
             Fill::Ready => {
+                let entry = &self.front.entries[self.taken];
+                if entry.timed {
+                    self.shared.timed();
+                }
                 let start = self.offset;
-                self.take();
+                self.taken += 1;
+                self.offset += entry.bytes();
+                if let Some(port) = self.ports.get(entry.port as usize) {
+                    port.take();
+                }
+                let left = self.front.entries.len() - self.taken;
+                self.shared.held.store(left, Ordering::Relaxed);
                 Poll::Ready(start..self.offset)
             }
             Fill::Empty | Fill::Closed => Poll::Pending,

@@ -247,9 +247,15 @@ impl MailboxShared {
         }
     }
 
+    #[inline]
     fn make_room(&self, queue: &mut Queue) {
-        if self.options.overflow == Overflow::DropOldest
-            && queue.batch.entries.len() >= self.options.capacity as usize
+        if self.options.overflow == Overflow::DropOldest {
+            self.drop_oldest_if_full(queue);
+        }
+    }
+
+    fn drop_oldest_if_full(&self, queue: &mut Queue) {
+        if queue.batch.entries.len() >= self.options.capacity as usize
             && let Some(oldest) = queue.batch.drop_oldest()
         {
             if oldest.timed {

@@ -68,12 +68,22 @@ impl PeerInner {
     pub(crate) fn flush_soon(self: &Arc<Self>) {
         #[cfg(feature = "tokio")]
         if let Some(task) = self.pushing_task()
-            && self.written.fetch_add(1, Ordering::Relaxed) >= AT_ONCE
+            && self.has_written_much()
             && self.is_left(|| task.postpone(self.clone()))
         {
             return;
         }
         self.flush();
+    }
+
+    /// Counts one more that a stream has written since something last arrived: whether that was enough at once. Of two that write at
+    /// the same time one may not be counted.
+    #[cfg(feature = "tokio")]
+    #[inline]
+    fn has_written_much(&self) -> bool {
+        let written = self.written.load(Ordering::Relaxed);
+        self.written.store(written.saturating_add(1), Ordering::Relaxed);
+        written >= AT_ONCE
     }
 
     /// As [`PeerInner::flush`], where the caller is about to write the rest of what it has begun: this leaves with the rest, or

@@ -111,31 +111,60 @@ impl PeerInner {
 
     /// One turn: moves what arrived, hands it out, returns credit. One that may linger looks at memory for a little longer.
     pub(crate) fn turn(self: &Arc<Self>, direct: &mut Option<Direct<'_>>, linger: bool) -> Turn {
+        match self.receive_in_turn() {
+            Some(mut receive) => self.turn_with(&mut receive, direct, linger),
+            None => Turn::Upkeep,
+        }
+    }
+
+    /// As [`PeerInner::turn`] and [`PeerInner::prepare_to_sleep`], one behind the other.
+    pub(crate) fn turn_and_prepare_to_sleep(
+        self: &Arc<Self>,
+        direct: &mut Option<Direct<'_>>,
+    ) -> (Turn, Sleep) {
+        match self.receive_in_turn() {
+            Some(mut receive) => (
+                self.turn_with(&mut receive, direct, false),
+                self.arm(&mut receive),
+            ),
+            None => (Turn::Upkeep, Sleep::Light),
+        }
+    }
+
+    /// Takes the receive side for the driver, unless somebody else has it or waits for it.
+    #[inline]
+    fn receive_in_turn(&self) -> Option<MutexGuard<'_, Receive>> {
         if self.wanted.load(Ordering::Acquire) {
             std::thread::yield_now();
-            return Turn::Upkeep;
+            return None;
         }
-        let Some(mut receive) = try_lock(&self.receive) else {
-            return Turn::Upkeep;
-        };
+        try_lock(&self.receive)
+    }
+
+    fn turn_with(
+        self: &Arc<Self>,
+        receive: &mut Receive,
+        direct: &mut Option<Direct<'_>>,
+        linger: bool,
+    ) -> Turn {
         if self.failed.load(Ordering::Acquire) {
-            self.lose_link(&mut receive);
+            self.lose_link(receive);
             return Turn::Moved;
         }
         #[cfg(feature = "tokio")]
         receive.hear();
-        let Receive { lanes, link, .. } = &mut *receive;
+        let Receive { lanes, link, .. } = receive;
         let Some(link) = link else { return Turn::Nothing };
         let moved = match link.poll(lanes) {
             Ok(moved) => moved || linger && link.linger(lanes),
             Err(error) => {
                 // What arrived before the link died still counts.
-                let handed = crate::dispatch::hand_out(self, &mut receive, direct, usize::MAX);
+                let handed = crate::dispatch::hand_out(self, receive, direct, usize::MAX);
                 if handed.is_ok_and(|turn| turn != Turn::Nothing) {
                     self.heard.store(true, Ordering::Relaxed);
                 }
                 self.fail_link(error);
-                self.lose_link(&mut receive);
+                self.lose_link(receive);
                 return Turn::Moved;
             }
         };
@@ -148,14 +177,14 @@ impl PeerInner {
         if !moved && !receive.left_over {
             return Turn::Nothing;
         }
-        let handed = self.take_credit(&mut receive).and_then(|credit| {
-            let frames = crate::dispatch::hand_out(self, &mut receive, direct, FRAMES_PER_TURN)?;
+        let handed = self.take_credit(receive).and_then(|credit| {
+            let frames = crate::dispatch::hand_out(self, receive, direct, FRAMES_PER_TURN)?;
             Ok((credit, frames))
         });
         let (credit, frames) = match handed {
             Ok(handed) => handed,
             Err(violation) => {
-                self.end(&mut receive, Ended::Violation(violation));
+                self.end(receive, Ended::Violation(violation));
                 return Turn::Moved;
             }
         };
@@ -164,9 +193,9 @@ impl PeerInner {
             self.written.store(0, Ordering::Relaxed);
         }
         let due = receive.leaving;
-        self.acknowledge(&mut receive, due);
+        self.acknowledge(receive, due);
         if std::mem::take(&mut receive.heartbeat) {
-            self.answer_heartbeat(&mut receive);
+            self.answer_heartbeat(receive);
         }
         match (credit, frames) {
             // A part of a frame is progress: the rest may be there already, and nothing would tell of it again.
@@ -177,13 +206,17 @@ impl PeerInner {
 
     /// Arms the link for a sleep of the driver.
     pub(crate) fn prepare_to_sleep(&self) -> Sleep {
-        let Some(mut receive) = try_lock(&self.receive) else {
-            return Sleep::Light;
-        };
+        match try_lock(&self.receive) {
+            Some(mut receive) => self.arm(&mut receive),
+            None => Sleep::Light,
+        }
+    }
+
+    fn arm(&self, receive: &mut Receive) -> Sleep {
         if self.failed.load(Ordering::Acquire) {
             return Sleep::No;
         }
-        let Receive { lanes, link, .. } = &mut *receive;
+        let Receive { lanes, link, .. } = receive;
         let Some(link) = link else { return Sleep::Sound };
         let armed = link.arm(lanes);
         let blocked = self.blocked.load(Ordering::Relaxed);

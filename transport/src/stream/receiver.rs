@@ -169,7 +169,9 @@ impl StreamReceiver {
 
     /// Takes the next message, once nothing is held any more.
     pub(super) fn poll_message(&mut self, waker: &Waker) -> Poll<Result<Came, StreamError>> {
-        self.answer(Some(waker));
+        if self.owes_an_answer() {
+            self.answer(Some(waker));
+        }
         if let Some(error) = &self.failed {
             return Poll::Ready(Err(error.clone()));
         }
@@ -225,9 +227,14 @@ impl StreamReceiver {
         }
     }
 
+    #[inline]
+    fn owes_an_answer(&self) -> bool {
+        self.asked || self.ended && !self.end_told
+    }
+
     /// Tells the writer what it waits for. Without room it is told later: at the latest when `waker` is woken.
     fn answer(&mut self, waker: Option<&Waker>) {
-        if !(self.asked || self.ended && !self.end_told) {
+        if !self.owes_an_answer() {
             return;
         }
         let mut registered = None;
