@@ -187,6 +187,9 @@ pub(crate) struct Everything {
 /// Options of the count of instructions.
 #[derive(Debug, Args)]
 pub(crate) struct Instructions {
+    /// Which ways to count; rdma needs a device
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "ring,shm,tcp")]
+    pub(crate) way: Vec<Way>,
     #[command(flatten)]
     pub(crate) output: Output,
 }

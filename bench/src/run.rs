@@ -13,7 +13,7 @@ use std::path::Path;
 
 use crate::accounts;
 use crate::carrier::Transport;
-use crate::cli::{Accounts, Command, Device, Everything, Floor, Journal, Output, Placement, RING};
+use crate::cli::{Accounts, Command, Device, Everything, Floor, Instructions, Journal, Placement, RING};
 use crate::cores;
 use crate::error::Error;
 use crate::floor::journal::{Mode, Shape};
@@ -60,7 +60,7 @@ pub(crate) fn run(command: Command) -> Result<(), Error> {
             std::time::Duration::from_secs_f64(options.seconds),
             std::time::Duration::from_secs_f64(options.scraped_every),
         ),
-        Command::Instructions(options) => instructions(&options.output),
+        Command::Instructions(options) => instructions(&options),
         Command::Counted { way, part } => {
             crate::tied::die_with_parent()?;
             crate::instructions::run_part(way, part)
@@ -226,8 +226,8 @@ fn accounts(options: &Accounts) -> Result<(), Error> {
 }
 
 /// Every line as soon as it is there. An error when one is over its limit.
-fn instructions(output: &Output) -> Result<(), Error> {
-    let mut json = JsonLines::open(output.json.as_deref())?;
+fn instructions(options: &Instructions) -> Result<(), Error> {
+    let mut json = JsonLines::open(options.output.json.as_deref())?;
     let to_standard_output = json.to_standard_output();
     let say = |line: &dyn Display| show(&format!("{line}\n"), to_standard_output);
     say(&format_args!(
@@ -235,7 +235,7 @@ fn instructions(output: &Output) -> Result<(), Error> {
         "instructions each", "", "limit"
     ))?;
     let mut over = 0;
-    crate::instructions::count_all(|count| {
+    crate::instructions::count_all(&options.way, |count| {
         over += usize::from(!count.is_within());
         say(count)?;
         json.write(&count.subject().measurements(&count.figures(), None))

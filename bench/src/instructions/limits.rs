@@ -19,4 +19,8 @@ pub(super) const LIMITS: &[(Way, Part, f64)] = &[
     (Way::Tcp, Part::Many, 119.0),
     (Way::Tcp, Part::Receive, 375.0),
     (Way::Tcp, Part::Look, 385.0),
+    (Way::Rdma, Part::Send, 1128.0),
+    (Way::Rdma, Part::Receive, 401.0),
+    // With the looks at the words alone, as over shared memory.
+    (Way::Rdma, Part::Look, 895.0),
 ];

@@ -66,9 +66,12 @@ impl fmt::Display for Count {
     }
 }
 
-/// Counts everything that has a limit.
-pub(crate) fn count_all(mut each: impl FnMut(&Count) -> Result<(), Error>) -> Result<(), Error> {
-    for &(way, part, limit) in LIMITS {
+/// Counts everything on these ways that has a limit.
+pub(crate) fn count_all(
+    ways: &[Way],
+    mut each: impl FnMut(&Count) -> Result<(), Error>,
+) -> Result<(), Error> {
+    for &(way, part, limit) in LIMITS.iter().filter(|(way, ..)| ways.contains(way)) {
         let instructions = count(way, part)?;
         each(&Count {
             way,

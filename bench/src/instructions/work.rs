@@ -8,7 +8,7 @@ use transport::frame::{Integrity, Kind};
 use transport::memory::RingMemory;
 use transport::ring::{Arrival, ReceiveRing, SendRing};
 use transport::{Address, Drive, Mailbox, MailboxOptions, Node, Wait};
-use transport_rdma::Shm;
+use transport_rdma::{Rdma, RdmaOptions, Shm};
 use transport_tcp::Tcp;
 
 use super::SIZE;
@@ -33,6 +33,8 @@ pub(crate) enum Way {
     Shm,
     /// Nodes over a loopback socket
     Tcp,
+    /// Nodes over an RDMA device
+    Rdma,
 }
 
 /// The part of the way that is counted.
@@ -56,6 +58,7 @@ impl Way {
             Way::Ring => "ring",
             Way::Shm => "shm",
             Way::Tcp => "tcp",
+            Way::Rdma => "rdma",
         }
     }
 }
@@ -111,6 +114,7 @@ pub(crate) fn run(way: Way, part: Part) -> Result<(), Error> {
         Way::Ring => Box::new(Rings::new()?),
         Way::Shm => Box::new(Nodes::over_shm()?),
         Way::Tcp => Box::new(Nodes::over_tcp()?),
+        Way::Rdma => Box::new(Nodes::over_rdma()?),
     };
     for _ in 0..TURNS {
         match part {
@@ -226,6 +230,11 @@ impl Nodes {
 
     fn over_tcp() -> Result<Nodes, Error> {
         Nodes::new(Tcp::new(), Tcp::new(), "tcp://127.0.0.1:0")
+    }
+
+    fn over_rdma() -> Result<Nodes, Error> {
+        let open = || Rdma::new(RdmaOptions::default()).map_err(failed("opening the RDMA device"));
+        Nodes::new(open()?, open()?, "rdma://127.0.0.1:0")
     }
 
     fn new<T: transport::link::Transport + 'static>(near: T, far: T, listen: &str) -> Result<Nodes, Error> {
