@@ -22,6 +22,8 @@ pub(crate) struct Sender<F> {
     told: [Position; LANES],
     /// Up to where the large lane has been pushed by writes that wake the peer.
     woken: Position,
+    /// What is posted together, with room for all of it from the beginning: a push allocates nothing.
+    batch: Vec<Request>,
 }
 
 impl<F: Outbound> Sender<F> {
@@ -31,29 +33,31 @@ impl<F: Outbound> Sender<F> {
             pushed: from,
             told: [0; LANES],
             woken: from[Lane::Large.index()],
+            batch: Vec::with_capacity(BATCH),
         }
     }
 
-    /// What there is to do now, as far as one batch holds it.
-    fn collect(&mut self, lanes: &SendLanes, target: &[Position; LANES], batch: &mut Batch) {
+    /// Makes a batch of what there is to do now, as far as one batch holds it.
+    fn collect(&mut self, lanes: &SendLanes, target: &[Position; LANES]) {
+        self.batch.clear();
         for lane in Lane::ALL {
             let index = lane.index();
             let acknowledged = lanes.acknowledged(lane);
             if acknowledged > self.told[index] {
-                batch.add(Request::Acknowledge {
+                self.batch.push(Request::Acknowledge {
                     lane,
                     position: acknowledged,
                 });
             }
             if F::CARRIES && self.pushed[index] < target[index] {
-                self.collect_span(lane, lanes.ring(lane), batch);
+                self.collect_span(lane, lanes.ring(lane));
             }
         }
     }
 
     /// Adds the writes of one lane's next span: one, or two where the ring wraps. Zeroes at the end of a write stay behind:
     /// the peer's ring is zero where nothing has been written since it was consumed.
-    fn collect_span(&mut self, lane: Lane, ring: &SendRing, batch: &mut Batch) {
+    fn collect_span(&mut self, lane: Lane, ring: &SendRing) {
         let span = match lane {
             Lane::Control | Lane::Ordinary => SPAN,
             Lane::Large => LARGE_SPAN,
@@ -70,13 +74,14 @@ impl<F: Outbound> Sender<F> {
             if piece.end == position {
                 return;
             }
-            batch.add(Request::Write {
+            let quiet = lane == Lane::Large && self.may_be_quiet(ring, piece.end);
+            self.batch.push(Request::Write {
                 lane,
                 offset: (position & mask) as usize,
                 len: (piece.content_end - position) as usize,
                 end: piece.end,
                 lent,
-                quiet: lane == Lane::Large && self.may_be_quiet(ring, piece.end),
+                quiet,
             });
             if piece.end & mask != 0 {
                 return;
@@ -106,8 +111,9 @@ impl<F: Outbound> Sender<F> {
         (gathered.piece, Some(Lent { head, memory, offset }))
     }
 
-    fn taken(&mut self, requests: &[Request]) {
-        for request in requests {
+    /// The first `count` of the batch are on their way.
+    fn taken(&mut self, count: usize) {
+        for request in self.batch.iter().take(count) {
             match *request {
                 Request::Write { lane, end, quiet, .. } => {
                     self.pushed[lane.index()] = end;
@@ -140,65 +146,46 @@ impl<F: Outbound> LinkSender for Sender<F> {
                 target = claimed();
                 target[Lane::Large.index()] = large;
             }
-            let mut batch = Batch::new();
-            self.collect(lanes, &target, &mut batch);
-            let requests = batch.requests();
-            if requests.is_empty() {
+            self.collect(lanes, &target);
+            if self.batch.is_empty() {
                 return Ok(Push::Done);
             }
-            let taken = self.fabric.post(requests)?;
-            self.taken(&requests[..taken.min(requests.len())]);
-            if taken < requests.len() {
+            let taken = self.fabric.post(&self.batch)?;
+            self.taken(taken);
+            if taken < self.batch.len() {
                 return Ok(Push::Blocked);
             }
-            if !F::CARRIES {
+            let is_pushed = |lane: Lane| self.pushed[lane.index()] >= target[lane.index()];
+            if !F::CARRIES || Lane::ALL.into_iter().all(is_pushed) {
                 return Ok(Push::Done);
             }
         }
-    }
-}
-
-/// Requests on the stack: a push allocates nothing.
-struct Batch {
-    requests: [Request; BATCH],
-    len: usize,
-}
-
-impl Batch {
-    fn new() -> Batch {
-        let none = Request::Acknowledge {
-            lane: Lane::Control,
-            position: 0,
-        };
-        Batch {
-            requests: [none; BATCH],
-            len: 0,
-        }
-    }
-
-    fn add(&mut self, request: Request) {
-        self.requests[self.len] = request;
-        self.len += 1;
-    }
-
-    fn requests(&self) -> &[Request] {
-        &self.requests[..self.len]
     }
 }
 
 /// The half of a link that receives.
 pub(crate) struct Receiver<F> {
     fabric: F,
+    /// The last poll left everything but the frames that showed themselves to the next.
+    hurried: bool,
 }
 
 impl<F: Inbound> Receiver<F> {
     pub(crate) fn new(fabric: F) -> Receiver<F> {
-        Receiver { fabric }
+        Receiver {
+            fabric,
+            hurried: false,
+        }
     }
 }
 
 impl<F: Inbound> LinkReceiver for Receiver<F> {
     fn poll(&mut self, lanes: &mut ReceiveLanes) -> Result<bool, LinkError> {
+        // Messages that show themselves come first; all else waits for one poll, and no longer.
+        self.hurried = !self.hurried && !lanes.ring(Lane::Ordinary).is_empty();
+        if self.hurried {
+            return Ok(true);
+        }
         let alive = self.fabric.tend();
         // Also of a dead link: what the peer had acknowledged before need not be sent again.
         let mut changed = false;

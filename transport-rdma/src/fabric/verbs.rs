@@ -70,14 +70,19 @@ impl Outbound for VerbsOutbound {
         let mut queue = self.connection.send_queue();
         // Read under the lock: see `notify`.
         let notify = self.connection.peer_notify(queue.obeyed());
-        let taken = queue.post(requests.iter().copied().map(Write::Link), notify)?;
+        if let [request] = requests
+            && queue.post_alone(request, notify)?
+        {
+            return Ok(1);
+        }
+        let taken = queue.post(requests.iter().map(Write::Link), notify)?;
         if taken == requests.len() {
             return Ok(taken);
         }
         // First the request for an event, then the look at whether there is room by now.
         self.connection.set_blocked(true);
         self.connection.arm_send_completions()?;
-        Ok(taken + queue.post(requests[taken..].iter().copied().map(Write::Link), notify)?)
+        Ok(taken + queue.post(requests[taken..].iter().map(Write::Link), notify)?)
     }
 }
 
@@ -257,11 +262,15 @@ impl Inbound for VerbsInbound {
         } else if self.notify.expects_wakes() {
             self.take_immediates()?;
         }
-        self.obey()?;
+        if self.connection.peer_notify(self.notify.obeyed).is_some() {
+            self.obey()?;
+        }
         if self.notify.is_tired(limits::WAKES_WITHOUT_SLEEP) {
             self.notify.want(false);
         }
-        self.announce()?;
+        if !self.notify.is_announced() {
+            self.announce()?;
+        }
         Ok(())
     }
 

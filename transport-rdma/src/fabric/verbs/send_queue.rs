@@ -28,18 +28,18 @@ use crate::rdma::offer::Offer;
 
 /// One write to the peer.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Write {
+pub(crate) enum Write<'r> {
     /// What the link asks for.
-    Link(Request),
+    Link(&'r Request),
     /// Tells the peer whether to wake us.
     Notify(u32),
 }
 
-impl Write {
+impl Write<'_> {
     /// The immediate data with which it tells the peer where it ends, where the peer learns of it in that way.
     fn notice(&self, small_frames: SmallFrames) -> Option<u32> {
         match *self {
-            Write::Link(Request::Write { lane, end, .. })
+            Write::Link(&Request::Write { lane, end, .. })
                 if lane == Lane::Large || small_frames == SmallFrames::Announced =>
             {
                 Some(Notice::of(end).immediate(lane))
@@ -95,39 +95,77 @@ pub(crate) struct SendQueue {
 }
 
 impl SendQueue {
+    /// Posts a small message that is alone, if this is one, there is much room, and nobody is to be woken or told: the shortest way,
+    /// for what is sent most. False where it has to go through [`SendQueue::post`].
+    #[inline]
+    pub(crate) fn post_alone(
+        &mut self,
+        request: &Request,
+        peer_notify: Option<u32>,
+    ) -> Result<bool, LinkError> {
+        let &Request::Write {
+            lane, offset, len, ..
+        } = request
+        else {
+            return Ok(false);
+        };
+        let told = lane == Lane::Large || self.peer.small_frames == SmallFrames::Announced;
+        let wakes = self.obeyed & super::notify::ON != 0;
+        let id = self.posted + 1;
+        if told
+            || peer_notify.is_some()
+            || wakes
+            || len > self.max_inline
+            || id - self.completed > self.depth / 2
+        {
+            return Ok(false);
+        }
+        let mut flags = WorkRequestFlags::Inline;
+        if id >= self.signalled + self.signal_every {
+            flags |= WorkRequestFlags::Signaled;
+        }
+        let to = &self.peer.rings[lane.index()];
+        let mut guard = self.queue_pair.start_post_send();
+        guard
+            .construct_wr(id, flags)
+            .setup_write(to.key, to.address.wrapping_add(offset as u64))
+            .setup_inline_data(self.send[lane.index()].committed(offset, len));
+        if let Err(error) = guard.post() {
+            return self.not_posted(error).map(|()| false);
+        }
+        self.posted = id;
+        if flags.contains(WorkRequestFlags::Signaled) {
+            self.signalled = id;
+        }
+        Ok(true)
+    }
+
     /// Posts the first of `writes`, as many as there is room for, in lists between those that take payloads from other memory;
     /// says how many. The last of each list carries a wake-up when the peer wants that; those that the peer learns of by
     /// notices carry them, which wake as well.
-    pub(crate) fn post(
+    pub(crate) fn post<'r>(
         &mut self,
-        writes: impl ExactSizeIterator<Item = Write> + Clone,
+        writes: impl Iterator<Item = Write<'r>> + Clone,
         peer_notify: Option<u32>,
     ) -> Result<usize, LinkError> {
-        if writes.clone().all(|write| write.lent().is_none()) {
-            return self.post_list(writes, peer_notify);
-        }
         let mut posted = 0;
         loop {
-            let mut rest = writes.clone().skip(posted);
-            let listed = rest.clone().take_while(|write| write.lent().is_none()).count();
-            let (wanted, taken) = match rest.next() {
-                None => return Ok(posted),
-                Some(write) if listed == 0 => (1, usize::from(self.post_gathered(write)?)),
-                Some(_) => {
-                    let list = writes.clone().skip(posted).take(listed);
-                    (listed, self.post_list(list, peer_notify)?)
-                }
+            let rest = writes.clone().skip(posted);
+            let taken = match rest.clone().next() {
+                None => 0,
+                Some(write) if write.lent().is_some() => usize::from(self.post_gathered(write)?),
+                Some(_) => self.post_list(rest, peer_notify)?,
             };
-            posted += taken;
-            if taken < wanted {
+            if taken == 0 {
                 return Ok(posted);
             }
+            posted += taken;
         }
     }
 
     /// Posts a write of a frame whose payload stands in other memory, if there is room.
-    fn post_gathered(&mut self, write: Write) -> Result<bool, LinkError> {
-        let Write::Link(Request::Write {
+    fn post_gathered(&mut self, write: Write<'_>) -> Result<bool, LinkError> {
+        let Write::Link(&Request::Write {
             lane,
             offset,
             len,
@@ -174,25 +212,32 @@ impl SendQueue {
         Ok(true)
     }
 
-    fn post_list(
+    /// How many of the first of `writes` go in one list: those before one that takes its payload from other memory, as far as
+    /// there is room.
+    fn listed<'r>(&self, writes: impl Iterator<Item = Write<'r>>) -> u64 {
+        let room = self.depth - (self.posted - self.completed);
+        let mut large_room = limits::verbs::LARGE_SPANS - self.large.len();
+        let mut listed = 0;
+        for write in writes {
+            if listed == room || write.lent().is_some() || write.is_large() && large_room == 0 {
+                break;
+            }
+            large_room -= usize::from(write.is_large());
+            listed += 1;
+        }
+        listed
+    }
+
+    /// Posts the first of `writes` as one list. Says how many: none where there is no room.
+    fn post_list<'r>(
         &mut self,
-        writes: impl ExactSizeIterator<Item = Write> + Clone,
+        writes: impl Iterator<Item = Write<'r>> + Clone,
         peer_notify: Option<u32>,
     ) -> Result<usize, LinkError> {
-        let wanted = writes.len() as u64;
-        if self.depth - (self.posted - self.completed) < wanted.max(self.depth / 2)
-            || self.large.len() == limits::verbs::LARGE_SPANS
-        {
+        if self.posted - self.completed > self.depth / 2 || self.large.len() == limits::verbs::LARGE_SPANS {
             self.reap()?;
         }
-        let room = self.depth - (self.posted - self.completed);
-        let large_room = limits::verbs::LARGE_SPANS - self.large.len();
-        let mut large = writes
-            .clone()
-            .enumerate()
-            .filter(|(_, write)| write.is_large())
-            .map(|(index, _)| index as u64);
-        let taken = wanted.min(room).min(large.nth(large_room).unwrap_or(wanted));
+        let taken = self.listed(writes.clone());
         if taken == 0 {
             return Ok(0);
         }
@@ -202,16 +247,18 @@ impl SendQueue {
         let full_at = self.completed + self.depth;
         let mut signalled = self.signalled;
 
+        let mut id = self.posted;
+        let last = id + taken;
         let mut guard = self.queue_pair.start_post_send();
-        for (index, write) in writes.take(taken as usize).enumerate() {
-            let id = self.posted + index as u64 + 1;
+        for write in writes.take(taken as usize) {
+            id += 1;
+            let is_last = id == last;
             let mut flags = WorkRequestFlags::none();
             let notice = write.notice(self.peer.small_frames);
             if id >= signalled + self.signal_every || id == full_at || write.is_large() {
                 flags |= WorkRequestFlags::Signaled;
                 signalled = id;
             }
-            let is_last = index as u64 + 1 == taken;
             if write.is_large() {
                 self.large.push_back(id);
             }
@@ -225,67 +272,66 @@ impl SendQueue {
             if immediate.is_some() && !is_quiet {
                 flags |= WorkRequestFlags::Solicited;
             }
-            match write {
-                Write::Link(Request::Write {
+            let cell;
+            // What is short enough goes inline; the rest the device reads out of a region.
+            let (to, offset, bytes, region) = match write {
+                Write::Link(&Request::Write {
                     lane, offset, len, ..
                 }) => {
-                    let (local, remote) = (&self.send[lane.index()], &self.peer.rings[lane.index()]);
-                    let address = remote.address.wrapping_add(offset as u64);
-                    let bytes = local.committed(offset, len);
-                    if len <= self.max_inline {
-                        let request = guard.construct_wr(id, flags | WorkRequestFlags::Inline);
-                        match immediate {
-                            None => request.setup_write(remote.key, address),
-                            Some(immediate) => request.setup_write_imm(remote.key, address, immediate),
-                        }
-                        .setup_inline_data(bytes);
-                    } else {
-                        let request = guard.construct_wr(id, flags);
-                        let buffer = match immediate {
-                            None => request.setup_write(remote.key, address),
-                            Some(immediate) => request.setup_write_imm(remote.key, address, immediate),
-                        };
-                        // SAFETY: the bytes lie in a registered region that outlives the queue pair, and they are
-                        // not written to before the peer has acknowledged them.
-                        unsafe { buffer.setup_sge(local.local_key(), bytes.as_ptr() as u64, len as u32) };
-                    }
+                    let ring = &self.send[lane.index()];
+                    let region = (len > self.max_inline).then_some(ring);
+                    let to = &self.peer.rings[lane.index()];
+                    (to, offset, ring.committed(offset, len), region)
                 }
-                Write::Link(Request::Acknowledge { .. }) | Write::Notify(_) => {
-                    let (cell, value) = match write {
-                        Write::Link(Request::Acknowledge { lane, position }) => (lane.index(), position),
-                        Write::Notify(value) => (NOTIFY, u64::from(value)),
-                        Write::Link(Request::Write { .. }) => continue,
-                    };
-                    let address = self.peer.cells.address.wrapping_add((cell * CELL) as u64);
-                    let request = guard.construct_wr(id, flags | WorkRequestFlags::Inline);
-                    match immediate {
-                        None => request.setup_write(self.peer.cells.key, address),
-                        Some(immediate) => request.setup_write_imm(self.peer.cells.key, address, immediate),
-                    }
-                    .setup_inline_data(&cell::encode(value));
+                Write::Link(&Request::Acknowledge { lane, position }) => {
+                    cell = cell::encode(position);
+                    (&self.peer.cells, lane.index() * CELL, &cell[..], None)
                 }
+                Write::Notify(wish) => {
+                    cell = cell::encode(u64::from(wish));
+                    (&self.peer.cells, NOTIFY * CELL, &cell[..], None)
+                }
+            };
+            if region.is_none() {
+                flags |= WorkRequestFlags::Inline;
+            }
+            let address = to.address.wrapping_add(offset as u64);
+            let request = guard.construct_wr(id, flags);
+            let request = match immediate {
+                None => request.setup_write(to.key, address),
+                Some(immediate) => request.setup_write_imm(to.key, address, immediate),
+            };
+            match region {
+                None => request.setup_inline_data(bytes),
+                // SAFETY: the bytes lie in this region, which outlives the queue pair, and they are not written to before the
+                // peer has acknowledged them.
+                Some(region) => unsafe {
+                    request.setup_sge(region.local_key(), bytes.as_ptr() as u64, bytes.len() as u32);
+                },
             }
         }
         match guard.post() {
             Ok(()) => {
-                self.posted += taken;
+                self.posted = last;
                 self.signalled = signalled;
                 self.obeyed = obeyed;
                 Ok(taken as usize)
             }
-            // The whole list was taken back. Completions make room; until then the caller waits.
-            Err(PostSendError::NotEnoughResources(_)) => {
-                self.large.retain(|id| *id <= self.posted);
-                self.reap()?;
-                Ok(0)
-            }
-            Err(error) => {
-                self.reap()?;
-                Err(LinkError::Device(format!(
-                    "a work request is refused: {}",
-                    because(&error)
-                )))
-            }
+            Err(error) => self.not_posted(error).map(|()| 0),
+        }
+    }
+
+    /// A list was taken back as a whole. Where that was for want of room, completions make some; until then the caller waits.
+    #[cold]
+    fn not_posted(&mut self, error: PostSendError) -> Result<(), LinkError> {
+        self.large.retain(|id| *id <= self.posted);
+        self.reap()?;
+        match error {
+            PostSendError::NotEnoughResources(_) => Ok(()),
+            error => Err(LinkError::Device(format!(
+                "a work request is refused: {}",
+                because(&error)
+            ))),
         }
     }
 
