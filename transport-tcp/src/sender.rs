@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use transport::lane::{LANES, Lane};
 use transport::link::{LinkError, LinkSender, Push, SendLanes};
-use transport::ring::Position;
+use transport::ring::{Position, SendRing};
 
 use crate::socket::{Connection, Stream, link_error};
 use crate::span::{HEADER, Header};
@@ -20,11 +20,11 @@ pub(crate) const MAX_SPAN: u64 = 128 << 10;
 /// Most spans of one write: one of each lane, and the one that had begun.
 const BATCH: usize = LANES + 1;
 
+/// Pieces of a span: its header, and its bytes, which are two pieces where the ring wraps.
+const PIECES: usize = 3;
+
 /// Writes of at most so many bytes go as one piece.
 const GATHERED: usize = 2 << 10;
-
-/// A header and the two pieces of a ring that wraps.
-const PIECES: usize = 3;
 
 /// How far each lane was offered to the socket: the peer can't have consumed anything beyond. Told by the pushing half
 /// to the receiving one.
@@ -62,47 +62,32 @@ struct Progress {
 /// Ring bytes of one lane under one header.
 #[derive(Clone, Copy, Debug)]
 struct Span {
-    lane: Lane,
-    header: [u8; HEADER],
-    acknowledged: Position,
+    header: Header,
     from: Position,
-    to: Position,
 }
 
 impl Span {
+    const NOTHING: Span = Span {
+        header: Header {
+            lane: Lane::Control,
+            length: 0,
+            acknowledged: 0,
+        },
+        from: 0,
+    };
+
+    fn to(&self) -> Position {
+        self.from + u64::from(self.header.length)
+    }
+
     /// Bytes on the wire.
     fn size(&self) -> usize {
-        HEADER + (self.to - self.from) as usize
-    }
-}
-
-/// The bytes of a span on the wire.
-fn pieces<'l>(span: &'l Span, lanes: &'l SendLanes) -> [&'l [u8]; PIECES] {
-    let [first, second] = lanes.ring(span.lane).span(span.from, span.to);
-    [&span.header, first, second]
-}
-
-/// The spans of one write, in the order in which they go.
-struct Batch {
-    spans: [Option<Span>; BATCH],
-    len: usize,
-}
-
-impl Batch {
-    fn new() -> Batch {
-        Batch {
-            spans: [None; BATCH],
-            len: 0,
-        }
+        HEADER + self.header.length as usize
     }
 
-    fn add(&mut self, span: Span) {
-        self.spans[self.len] = Some(span);
-        self.len += 1;
-    }
-
-    fn iter(&self) -> impl Iterator<Item = &Span> {
-        self.spans.iter().flatten()
+    /// Its ring bytes, in two pieces where the ring wraps.
+    fn bytes<'l>(&self, lanes: &'l SendLanes) -> [&'l [u8]; 2] {
+        lanes.ring(self.header.lane).span(self.from, self.to())
     }
 }
 
@@ -110,8 +95,11 @@ impl Batch {
 pub(crate) struct SpanSender<S> {
     stream: S,
     lanes: [Progress; LANES],
-    /// The span that the last write took in part, and how many of its bytes it took.
-    begun: Option<(Span, usize)>,
+    /// The spans of one write, in the order in which they go: so many of them.
+    batch: [Span; BATCH],
+    spans: usize,
+    /// How many bytes of the first of them the last write took: fewer than it has, and none unless the write ended in it.
+    begun: usize,
     offered: Offered,
     /// Where the pieces of a small write come together.
     gathered: [u8; GATHERED],
@@ -127,7 +115,9 @@ impl<S: Stream> SpanSender<S> {
                 pushed: position,
                 told: 0,
             }),
-            begun: None,
+            batch: [Span::NOTHING; BATCH],
+            spans: 0,
+            begun: 0,
             offered,
             gathered: [0; GATHERED],
         }
@@ -137,16 +127,16 @@ impl<S: Stream> SpanSender<S> {
         // Producers may go on committing for ever; this call owes them what was there when it began.
         let owed = lanes.rings.each_ref().map(|ring| ring.claimed());
         loop {
-            let batch = self.plan(lanes)?;
-            if batch.len == 0 {
+            self.plan(lanes)?;
+            if self.spans == 0 {
                 return Ok(Push::Done);
             }
-            if self.write(lanes, &batch)? == Push::Blocked {
+            if self.write(lanes)? == Push::Blocked {
                 return Ok(Push::Blocked);
             }
-            let more = batch.iter().any(|span| {
-                let lane = span.lane.index();
-                span.to > span.from && self.lanes[lane].pushed < owed[lane]
+            let more = self.batch[..self.spans].iter().any(|span| {
+                let lane = span.header.lane.index();
+                span.header.length > 0 && self.lanes[lane].pushed < owed[lane]
             });
             if !more {
                 return Ok(Push::Done);
@@ -154,99 +144,101 @@ impl<S: Stream> SpanSender<S> {
         }
     }
 
-    fn plan(&mut self, lanes: &SendLanes) -> Result<Batch, LinkError> {
-        let mut batch = Batch::new();
-        if let Some((span, _)) = self.begun {
-            batch.add(span);
-        }
+    #[inline]
+    fn plan(&mut self, lanes: &SendLanes) -> Result<(), LinkError> {
+        self.spans = usize::from(self.begun > 0);
         for lane in Lane::ALL {
-            if let Some(span) = self.next_span(lane, lanes)? {
-                batch.add(span);
+            let Progress {
+                pushed: from, told, ..
+            } = self.lanes[lane.index()];
+            let acknowledged = lanes.acknowledged(lane);
+            let length = match lanes.ring(lane).claimed() == from {
+                true => 0,
+                false => self.length_from(from, lane, lanes.ring(lane))?,
+            };
+            if length > 0 || acknowledged > told {
+                let header = Header {
+                    lane,
+                    length,
+                    acknowledged,
+                };
+                self.batch[self.spans] = Span { header, from };
+                self.spans += 1;
             }
         }
-        Ok(batch)
+        Ok(())
     }
 
-    #[inline]
-    fn next_span(&mut self, lane: Lane, lanes: &SendLanes) -> Result<Option<Span>, LinkError> {
+    /// How long a span is that starts where the last one of the lane ended.
+    ///
+    /// Never inlined: most pushes have one lane to do it for, and find its code in the cache once instead of three times.
+    #[inline(never)]
+    fn length_from(&mut self, from: Position, lane: Lane, ring: &SendRing) -> Result<u32, LinkError> {
         let progress = &mut self.lanes[lane.index()];
-        let from = progress.pushed;
         if progress.committed == from {
-            let ring = lanes.ring(lane);
             // A peer that resumed before what it had acknowledged, or inside a frame: those bytes are not frames.
-            if ring.released() > from {
-                return Err(LinkError::Protocol(format!(
-                    "the peer resumed the {lane:?} lane at position {from}, but has consumed {}",
-                    ring.released()
-                )));
+            let released = ring.released();
+            if released > from {
+                return Err(resumed(lane, from, &format!("but has consumed {released}")));
             }
             progress.committed = ring.committed(from, MAX_SPAN);
             if progress.committed > from && progress.committed > ring.claimed() {
-                return Err(LinkError::Protocol(format!(
-                    "the peer resumed the {lane:?} lane at position {from}, inside a frame"
-                )));
+                return Err(resumed(lane, from, "inside a frame"));
             }
         }
         let to = progress.committed.min(from + MAX_SPAN);
-        let acknowledged = lanes.acknowledged(lane);
-        if to == from && acknowledged <= progress.told {
-            return Ok(None);
-        }
-        let header = Header {
-            lane,
-            length: (to - from) as u32,
-            acknowledged,
-        };
-        Ok(Some(Span {
-            lane,
-            header: header.encode(),
-            acknowledged,
-            from,
-            to,
-        }))
+        self.offered.reaches(lane, to);
+        Ok((to - from) as u32)
     }
 
-    /// One write of the whole batch; records what went.
-    fn write(&mut self, lanes: &SendLanes, batch: &Batch) -> Result<Push, LinkError> {
-        let done = self.begun.map_or(0, |(_, done)| done);
-        let mut total = 0;
-        for span in batch.iter() {
-            total += span.size();
-            if span.to > self.offered.position(span.lane) {
-                self.offered.reaches(span.lane, span.to);
-            }
-        }
+    /// One write of the batch; records what went.
+    #[inline]
+    fn write(&mut self, lanes: &SendLanes) -> Result<Push, LinkError> {
+        let spans = &self.batch[..self.spans];
+        let total = spans.iter().map(Span::size).sum();
         // So many bytes are copied sooner than the system walks a list of pieces.
         let written = if total <= GATHERED {
-            let mut len = 0;
-            for piece in batch.iter().flat_map(|span| pieces(span, lanes)) {
-                self.gathered[len..len + piece.len()].copy_from_slice(piece);
-                len += piece.len();
+            let mut room = &mut self.gathered[..];
+            for span in spans {
+                put(&mut room, &span.header.encode());
+                for piece in span.bytes(lanes) {
+                    put(&mut room, piece);
+                }
             }
-            self.stream_write(&[IoSlice::new(&self.gathered[done..len])])?
+            self.stream_write(&[IoSlice::new(&self.gathered[self.begun..total])])?
         } else {
-            let mut slices = [IoSlice::new(&[]); BATCH * PIECES];
-            let mut count = 0;
-            for piece in batch.iter().flat_map(|span| pieces(span, lanes)) {
+            self.write_pieces(lanes)?
+        };
+        let Some(written) = written else {
+            return Ok(Push::Blocked);
+        };
+        let taken = self.begun + written;
+        self.record(taken);
+        // A short write has filled the socket: the system signals when there is room again.
+        Ok(if taken == total { Push::Done } else { Push::Blocked })
+    }
+
+    /// Writes the batch from where its bytes are.
+    fn write_pieces(&self, lanes: &SendLanes) -> Result<Option<usize>, LinkError> {
+        let spans = &self.batch[..self.spans];
+        let mut headers = [[0; HEADER]; BATCH];
+        for (header, span) in headers.iter_mut().zip(spans) {
+            *header = span.header.encode();
+        }
+        let mut slices = [IoSlice::new(&[]); BATCH * PIECES];
+        let mut count = 0;
+        for (header, span) in headers.iter().zip(spans) {
+            let [first, second] = span.bytes(lanes);
+            for piece in [header, first, second] {
                 if !piece.is_empty() {
                     slices[count] = IoSlice::new(piece);
                     count += 1;
                 }
             }
-            let mut slices = &mut slices[..count];
-            IoSlice::advance_slices(&mut slices, done);
-            self.stream_write(slices)?
-        };
-        let Some(written) = written else {
-            return Ok(Push::Blocked);
-        };
-        self.record(batch, done + written);
-        // A short write has filled the socket: the system signals when there is room again.
-        Ok(if done + written == total {
-            Push::Done
-        } else {
-            Push::Blocked
-        })
+        }
+        let mut slices = &mut slices[..count];
+        IoSlice::advance_slices(&mut slices, self.begun);
+        self.stream_write(slices)
     }
 
     /// How many bytes the socket took; `None` when it has no room.
@@ -262,17 +254,18 @@ impl<S: Stream> SpanSender<S> {
     }
 
     /// `taken` bytes of the batch are in the socket, those of earlier writes included.
-    fn record(&mut self, batch: &Batch, mut taken: usize) {
-        self.begun = None;
-        for span in batch.iter() {
+    fn record(&mut self, mut taken: usize) {
+        self.begun = 0;
+        for span in &self.batch[..self.spans] {
             if taken == 0 {
                 break;
             }
-            let progress = &mut self.lanes[span.lane.index()];
-            progress.pushed = progress.pushed.max(span.to);
-            progress.told = progress.told.max(span.acknowledged);
+            let progress = &mut self.lanes[span.header.lane.index()];
+            progress.pushed = progress.pushed.max(span.to());
+            progress.told = progress.told.max(span.header.acknowledged);
             if taken < span.size() {
-                self.begun = Some((*span, taken));
+                self.begun = taken;
+                self.batch[0] = *span;
                 break;
             }
             taken -= span.size();
@@ -284,4 +277,22 @@ impl LinkSender for SpanSender<Connection> {
     fn push(&mut self, lanes: &SendLanes) -> Result<Push, LinkError> {
         self.push_spans(lanes)
     }
+}
+
+/// Copies a piece to where there is room, of which less is left then.
+#[inline]
+fn put(room: &mut &mut [u8], piece: &[u8]) {
+    if piece.is_empty() {
+        return;
+    }
+    let (here, rest) = std::mem::take(room).split_at_mut(piece.len());
+    here.copy_from_slice(piece);
+    *room = rest;
+}
+
+#[cold]
+fn resumed(lane: Lane, from: Position, why: &str) -> LinkError {
+    LinkError::Protocol(format!(
+        "the peer resumed the {lane:?} lane at position {from}, {why}"
+    ))
 }

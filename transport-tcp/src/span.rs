@@ -44,9 +44,10 @@ pub(crate) struct Header {
 impl Header {
     #[inline]
     pub(crate) fn encode(&self) -> [u8; HEADER] {
+        let word = u64::from(self.lane as u8) << (8 * field::LANE)
+            | u64::from(self.length) << (8 * field::LENGTH.start);
         let mut bytes = [0; HEADER];
-        bytes[field::LANE] = self.lane as u8;
-        bytes[field::LENGTH].copy_from_slice(&self.length.to_le_bytes());
+        bytes[..field::ACKNOWLEDGED.start].copy_from_slice(&word.to_le_bytes());
         bytes[field::ACKNOWLEDGED].copy_from_slice(&self.acknowledged.to_le_bytes());
         bytes
     }

@@ -27,6 +27,9 @@ pub type Position = u64;
 /// The least capacity of a ring, in bytes. Models run on smaller ones, so that they come around.
 pub const MIN_CAPACITY: u64 = if cfg!(loom) { 64 } else { 4096 };
 
+/// Bytes of a cache line, on most machines.
+const CACHE_LINE: usize = 64;
+
 /// The longest frame of a ring, header included: a quarter of the ring, so that a frame, the padding before it and
 /// a quarter of credit not yet returned always fit.
 pub const fn max_frame(capacity: usize) -> usize {

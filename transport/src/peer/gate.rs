@@ -14,10 +14,10 @@ const MARKED: u64 = 2;
 
 /// Lets one thread at a time push, and has it push for those who find the gate taken.
 ///
-/// No commit stays behind: who commits marks the gate; who has passed takes the mark, pushes, and leaves only if there is no
-/// other mark. The state is changed by read-modify-writes alone, so that they have one order and whoever takes a mark sees
-/// all that was committed before any of the marks up to it: either the mark is there when somebody wants to leave, or the
-/// gate was open and whoever marked it has passed.
+/// No commit stays behind: who has committed passes the open gate, and pushes, or marks the gate; who has passed leaves only
+/// if there is no mark, and otherwise takes it and pushes once more. The state is changed by read-modify-writes alone, so
+/// that they have one order and whoever takes a mark sees all that was committed before any of the marks up to it: either
+/// the mark is there when somebody wants to leave, or the gate was open and whoever marked it has passed.
 pub(crate) struct Gate<S> {
     state: AtomicU64,
     /// How many pushes there have been. Written by the thread inside alone.
@@ -44,12 +44,19 @@ impl<S> Gate<S> {
     /// that the sender has failed, which is false, the sender is dropped; no other takes its place before that.
     #[inline]
     pub(crate) fn pass(&self, mut push: impl FnMut(&mut S) -> bool) {
-        if self.state.swap(MARKED, Ordering::AcqRel) != OPEN {
+        // Mostly nobody is inside, and there is no mark to take.
+        let mut marked = self
+            .state
+            .compare_exchange(OPEN, TAKEN, Ordering::AcqRel, Ordering::Relaxed)
+            .is_err();
+        if marked && self.state.swap(MARKED, Ordering::AcqRel) != OPEN {
             return;
         }
         let inside = Inside(self);
         loop {
-            self.state.swap(TAKEN, Ordering::Acquire);
+            if marked {
+                self.state.swap(TAKEN, Ordering::Acquire);
+            }
             // Locked only by who puts another sender there, and pushes afterwards.
             let place = match self.sender.try_lock() {
                 Ok(place) => Some(place),
@@ -72,6 +79,7 @@ impl<S> Gate<S> {
                 std::mem::forget(inside);
                 return;
             }
+            marked = true;
         }
     }
 

@@ -46,7 +46,10 @@ impl PeerInner {
                 bell.ring();
                 self.send.ring(Lane::Ordinary).zero_ahead();
             }
-            None => self.push(),
+            None => {
+                self.push();
+                self.send.ring(Lane::Ordinary).fetch_ahead();
+            }
         }
         // Ordered after the commit by the fence in the bell, which pairs with the one in `end`, or by the gate.
         if self.ended.get().is_some() {

@@ -3,15 +3,12 @@
 #![allow(unsafe_code)]
 
 use super::send::zero;
-use super::{CONSUMED, MIN_CAPACITY, Position, max_frame};
+use super::{CACHE_LINE, CONSUMED, MIN_CAPACITY, Position, max_frame};
 use crate::breakage::{Breakage, is_broken};
 use crate::frame::{self, FrameError, HEADER, Header, Integrity, Kind, field};
 use crate::lane::Lane;
 use crate::memory::RingMemory;
 use crate::sync::atomic::Ordering;
-
-/// Bytes of a cache line, on most machines.
-const CACHE_LINE: usize = 64;
 
 /// How a link lets the receiver know which bytes have arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,6 +183,10 @@ impl ReceiveRing {
     pub fn advance(&mut self, len: usize) {
         assert!(len as u64 <= self.capacity - (self.arrived - self.consumed));
         self.arrived += len as u64;
+        // What comes next is written here: see `SendRing::fetch_ahead`.
+        let next = self.offset(self.arrived);
+        self.memory.prefetch(next);
+        self.memory.prefetch(next + CACHE_LINE);
     }
 
     /// Whether nothing stands at the position that is read next. Never says so wrongly of a whole frame.
