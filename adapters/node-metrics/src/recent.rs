@@ -78,6 +78,15 @@ impl Letter {
 }
 
 fn in_words(event: &Event) -> String {
+    let said = said_by(event);
+    // A peer chooses its name: it is shown on terminals.
+    match said.contains(char::is_control) {
+        true => said.escape_debug().to_string(),
+        false => said,
+    }
+}
+
+fn said_by(event: &Event) -> String {
     match event {
         Event::Connected { node, link } => format!("{node} connected over {link}"),
         Event::Suspended { node, cause } => format!("{node} lost its link: {cause}"),

@@ -146,3 +146,40 @@ fn a_scrape_shows_links_mailboxes_waiting_times_dead_letters_and_events() {
     );
     assert!(get(endpoint.address(), "/elsewhere").0.contains("404"));
 }
+
+#[test]
+fn a_name_with_quotes_line_breaks_and_escapes_does_no_harm_to_what_is_served() {
+    let strange = "x\"} 1\ninjected 7\\\u{1b}[2J";
+    let node = |name: &str| {
+        Node::builder(name)
+            .secret(b"node metrics, a shared secret")
+            .transport(Tcp::new())
+    };
+    let b = node("b").listen("tcp://127.0.0.1:0").start().unwrap();
+    let a = node(strange).start().unwrap();
+    let to_b = a.connect(&b.addresses()[0]).unwrap();
+    let start = Instant::now();
+    while b.peers().is_empty() {
+        assert!(start.elapsed() < Duration::from_secs(30));
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let endpoint = Endpoint::open(&b, "127.0.0.1:0").unwrap();
+    let (_, metrics) = get(endpoint.address(), "/metrics");
+    let of_peer: Vec<&str> = metrics
+        .lines()
+        .filter(|line| line.starts_with(&format!("{}{{", names::HEARTBEATS)))
+        .collect();
+    let [line] = of_peer[..] else {
+        panic!("{of_peer:?}");
+    };
+    assert!(line.contains(r#"peer="x\"} 1\ninjected 7\\"#), "{line}");
+    assert!(
+        !metrics.lines().any(|line| line.starts_with("injected")),
+        "{metrics}"
+    );
+    let (_, recent) = get(endpoint.address(), "/recent");
+    let recent: Recent = serde_json::from_str(&recent).unwrap();
+    assert!(recent.events[0].what.starts_with("x"), "{recent:?}");
+    assert!(!recent.events[0].what.contains(char::is_control), "{recent:?}");
+    drop(to_b);
+}
