@@ -2,6 +2,7 @@
 //! holds what they share.
 
 pub mod audit;
+pub mod hub;
 pub mod numbers;
 pub mod over;
 pub mod process;

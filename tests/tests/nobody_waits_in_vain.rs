@@ -7,10 +7,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tests::hub::Hub;
 use tests::proxy::Proxy;
 use transport::link::{Listener, Transport, TransportError, Wire};
 use transport::{
-    AskError, Ended, Event, MailboxOptions, Node, NodeBuilder, Overflow, ResolveError, Timing, Wait,
+    AskError, Drive, Ended, Event, MailboxClosed, MailboxOptions, Node, NodeBuilder, Overflow, ResolveError,
+    Timing, Wait,
 };
 use transport_tcp::Tcp;
 
@@ -87,24 +89,12 @@ fn a_session_that_has_lost_control_messages_while_it_had_no_link_ends() {
 
 #[test]
 fn the_end_of_a_mailbox_is_told_at_once_by_a_node_whose_peers_are_many_and_quiet() {
-    let hub = node("hub")
-        .listen("tcp://127.0.0.1:0")
-        .timing(ENDLESS)
-        .start()
-        .unwrap();
-    let inbox = hub.mailbox("inbox", MailboxOptions::default()).unwrap();
-    let peers: Vec<Node> = (0..10)
-        .map(|index| node(&format!("peer {index}")).timing(ENDLESS).start().unwrap())
-        .collect();
-    let addresses: Vec<_> = peers
-        .iter()
-        .map(|peer| {
-            peer.connect(&hub.addresses()[0])
-                .unwrap()
-                .address("inbox")
-                .unwrap()
-        })
-        .collect();
+    let Hub {
+        addresses,
+        peers,
+        inbox,
+        node: _hub,
+    } = Hub::with_peers(10, |name| node(name).timing(ENDLESS));
     let mut watcher = peers[0].mailbox("watcher", MailboxOptions::default()).unwrap();
     watcher.watch(&addresses[0], |_| b"gone".to_vec());
     addresses[0].send(b"not taken").unwrap();
@@ -254,4 +244,24 @@ fn whoever_asks_a_mailbox_of_the_own_node_learns_that_it_dropped_the_question() 
     eventually("the question is dropped", || a.dead_letters().count() == 1);
     let answered = asking.as_mut().poll(&mut Context::from_waker(Waker::noop()));
     assert_eq!(answered, Poll::Ready(Err(AskError::NotTaken)));
+}
+
+#[test]
+fn the_port_of_a_node_that_was_dropped_while_a_thread_drove_it_is_free() {
+    let b = node("b").listen("tcp://127.0.0.1:0").drive(Drive::Caller);
+    let b = b.start().unwrap();
+    let address = b.addresses()[0].clone();
+    let mut inbox = b.mailbox("inbox", MailboxOptions::default()).unwrap();
+    let driving = thread::spawn(move || {
+        let closed = inbox.recv().map(drop);
+        (closed, inbox)
+    });
+    let a = node("a").start().unwrap();
+    let peer = a.connect(&address).expect("somebody drives b");
+    drop(b);
+    let (closed, inbox) = driving.join().unwrap();
+    assert_eq!(closed, Err(MailboxClosed));
+    // Neither the mailbox nor the peer keeps it.
+    node("next").listen(&address).start().expect("the port is free");
+    drop((inbox, peer));
 }

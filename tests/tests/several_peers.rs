@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use transport::{Address, Mailbox, MailboxOptions, Node};
+use tests::hub::Hub;
+use transport::{Address, Mailbox, Node};
 use transport_tcp::Tcp;
 
 const SECRET: &[u8] = b"several peers, a shared secret";
@@ -21,24 +22,12 @@ fn exchange(to_hub: &Address, hub: &mut Mailbox, message: &[u8]) -> Duration {
 #[test]
 fn a_message_that_arrives_in_pieces_is_not_left_half_read_when_there_are_many_peers() {
     let node = |name: &str| Node::builder(name).secret(SECRET).transport(Tcp::new());
-    let hub = node("hub").listen("tcp://127.0.0.1:0").start().unwrap();
-    let mut inbox = hub.mailbox("inbox", MailboxOptions::default()).unwrap();
-    let peers: Vec<Node> = (0..4)
-        .map(|index| node(&format!("peer {index}")).start().unwrap())
-        .collect();
-    let addresses: Vec<Address> = peers
-        .iter()
-        .map(|peer| {
-            peer.connect(&hub.addresses()[0])
-                .unwrap()
-                .address("inbox")
-                .unwrap()
-        })
-        .collect();
+    let mut hub = Hub::with_peers(4, node);
+    let addresses = &hub.addresses;
     // Longer than what one read takes, so that it comes in several.
     let message = vec![7; 60_000];
     let mut took: Vec<Duration> = (0..40)
-        .map(|round| exchange(&addresses[round % addresses.len()], &mut inbox, &message))
+        .map(|round| exchange(&addresses[round % addresses.len()], &mut hub.inbox, &message))
         .collect();
     took.sort();
     // What is left half-read waits for the next heartbeat: 250 ms, or half of that on average.

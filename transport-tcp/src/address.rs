@@ -2,11 +2,10 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
-use std::sync::mpsc;
-use std::thread;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Instant;
 
+use transport::host;
 use transport::link::TransportError;
 
 use crate::SCHEME;
@@ -82,24 +81,7 @@ impl Address {
             Host::Ip(ip) => return Ok(vec![SocketAddr::new(*ip, self.port)]),
             Host::Name(name) => name.clone(),
         };
-        // The system's resolver has no deadline, so it runs beside us; it ends by itself when it gives up.
-        let (answer, answered) = mpsc::channel();
-        let port = self.port;
-        thread::Builder::new().name("resolve".to_owned()).spawn(move || {
-            let found = (name.as_str(), port).to_socket_addrs();
-            // Nobody listens any more when the deadline has passed.
-            let _ = answer.send(found.map(Iterator::collect::<Vec<_>>));
-        })?;
-        match answered.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok(Ok(found)) if found.is_empty() => {
-                Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"))
-            }
-            Ok(found) => found,
-            Err(_) => Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                "the name was not resolved in time",
-            )),
-        }
+        host::resolve((name, self.port), deadline)
     }
 }
 

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
+use transport::host::dial_each;
 use transport::link::TransportError;
 
 use crate::Tcp;
@@ -24,20 +25,9 @@ pub(crate) fn dial(options: &Tcp, address: &Address, deadline: Instant) -> Resul
         source,
     };
     let candidates = address.resolve(deadline).map_err(unreachable)?;
-    let mut last = io::Error::from(ErrorKind::TimedOut);
-    for (index, candidate) in candidates.iter().enumerate() {
-        // An address that swallows packets must not eat the time of those after it.
-        let left = deadline.saturating_duration_since(Instant::now());
-        let share = left / (candidates.len() - index) as u32;
-        if share < Duration::from_millis(1) {
-            break;
-        }
-        match connect(options, *candidate, share) {
-            Ok(connection) => return Ok(TcpWire::new(connection)),
-            Err(error) => last = error,
-        }
-    }
-    Err(unreachable(last))
+    let dial = |candidate, within| connect(options, candidate, within);
+    let connection = dial_each(&candidates, deadline, dial).map_err(unreachable)?;
+    Ok(TcpWire::new(connection))
 }
 
 fn connect(options: &Tcp, address: SocketAddr, within: Duration) -> io::Result<Connection> {

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use transport::frame::ALIGNMENT;
+use transport::host::source_of;
 use transport::lane::LANES;
 use transport::link::{HangUp, LaneMemory, Link, LinkError, LinkMemory, MAX_HANDSHAKE, Wire};
 use transport::ring::{Arrival, Position};
@@ -79,14 +80,30 @@ impl TcpWire {
     }
 }
 
+/// A message with its length before it, so that it is one write and one segment.
+fn framed(message: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(PREFIX + message.len());
+    bytes.extend_from_slice(&(message.len() as u32).to_le_bytes());
+    bytes.extend_from_slice(message);
+    bytes
+}
+
 impl Wire for TcpWire {
     fn peer(&self) -> String {
         self.connection.peer().to_string()
     }
 
+    fn source(&self) -> String {
+        source_of(self.connection.peer().ip())
+    }
+
     fn hang_up(&self) -> Option<HangUp> {
         let connection = self.connection.clone();
-        Some(Box::new(move || connection.hang_up()))
+        Some(Box::new(move |last_word| {
+            // What does not fit at once is lost with the rest.
+            let _ = connection.write(&[IoSlice::new(&framed(last_word))]);
+            connection.hang_up();
+        }))
     }
 
     fn send(&mut self, message: &[u8], deadline: Instant) -> Result<(), LinkError> {
@@ -99,11 +116,7 @@ impl Wire for TcpWire {
                 ),
             )));
         }
-        // One write, so that the message is one segment.
-        let mut bytes = Vec::with_capacity(PREFIX + message.len());
-        bytes.extend_from_slice(&(message.len() as u32).to_le_bytes());
-        bytes.extend_from_slice(message);
-        self.write_all(&bytes, deadline)
+        self.write_all(&framed(message), deadline)
     }
 
     fn receive(&mut self, deadline: Instant) -> Result<Vec<u8>, LinkError> {

@@ -75,7 +75,8 @@ impl Candidates {
     }
 }
 
-/// The pauses between rounds of dialling: doubled from the first to the longest.
+/// The pauses between rounds of dialling: doubled from the first to the longest, and of each a random part, from a half to all of
+/// it, so that those who lost one hub at the same moment do not all come back at the same moment.
 pub(crate) struct Pause(Duration);
 
 impl Pause {
@@ -86,10 +87,10 @@ impl Pause {
         Pause(Pause::FIRST)
     }
 
-    pub(crate) fn next(&mut self) -> Duration {
-        let pause = self.0;
-        self.0 = (pause * 2).min(Pause::LONGEST);
-        pause
+    pub(crate) fn next(&mut self, random: u32) -> Duration {
+        let half = self.0 / 2;
+        self.0 = (self.0 * 2).min(Pause::LONGEST);
+        half + half.mul_f64(f64::from(random) / f64::from(u32::MAX))
     }
 }
 
@@ -132,6 +133,18 @@ mod tests {
         assert_eq!(gaps, [10, 20, 40, 80, 160, 320, 640, 640, 640]);
         candidates.link_lost(0, now, true, now + 10 * MS);
         assert_eq!(candidates.in_order(now + 10 * MS), [0, 1]);
+    }
+
+    #[test]
+    fn pauses_double_up_to_the_longest_and_no_two_who_begin_together_need_pause_alike() {
+        let (mut least, mut most) = (Pause::new(), Pause::new());
+        let pauses: Vec<_> = (0..9).map(|_| (least.next(0), most.next(u32::MAX))).collect();
+        let longest: Vec<_> = pauses.iter().map(|(_, most)| most.as_millis()).collect();
+        assert_eq!(longest, [5, 10, 20, 40, 80, 160, 320, 500, 500]);
+        assert!(
+            pauses.iter().all(|(least, most)| *least * 2 == *most),
+            "{pauses:?}"
+        );
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::link::{LinkError, TransportError};
 use crate::node::{NodeError, NodeInner};
 use crate::peer::PeerInner;
 use crate::session::{Ended, Time};
-use crate::wait::lock;
+use crate::wait::{WaitList, lock};
 
 /// How long a handshake may take in all: long enough for a busy machine to open a device and to register memory with it,
 /// however soon the session is to end when it loses its links.
@@ -50,7 +50,7 @@ pub enum ConnectError {
     /// No address was given.
     #[error("no address to connect to")]
     NoAddress,
-    /// This node has as many peers as it may.
+    /// This node has as many peers as it may, those included whose handshakes are about to succeed.
     #[error("this node has {max} peers, as many as it may: NodeBuilder::max_peers")]
     TooManyPeers {
         /// The limit.
@@ -59,6 +59,14 @@ pub enum ConnectError {
     /// The thread for the handshake could not be started.
     #[error("no thread for the handshake: {0}")]
     NoThread(std::io::Error),
+}
+
+impl ConnectError {
+    /// Whether it is worth dialling the same address again soon.
+    fn is_crowded(&self) -> bool {
+        let crowded = HandshakeError::Refused(Refusal::Crowded);
+        matches!(self, ConnectError::Handshake { source, .. } if *source == crowded)
+    }
 }
 
 /// Turns the errors of one attempt into errors that name the peer.
@@ -84,34 +92,37 @@ impl<T> Named<T> for Result<T, HandshakeError> {
     }
 }
 
-pub(crate) fn room_for_a_peer(node: &NodeInner) -> Result<(), ConnectError> {
-    if node.closed.load(Ordering::Acquire) {
-        return Err(NodeError::Closed.into());
-    }
-    if lock(&node.peers).len() >= node.max_peers {
-        return Err(ConnectError::TooManyPeers { max: node.max_peers });
-    }
-    Ok(())
-}
-
-/// Dials the first of the addresses that answers, best first, and makes a new session.
+/// Dials the first of the addresses that answers, best first, and makes a new session. Where too many dial at once, again after a
+/// pause, until the time for a handshake is over.
 pub(crate) async fn connect(
     node: Arc<NodeInner>,
     addresses: Vec<String>,
 ) -> Result<Arc<PeerInner>, ConnectError> {
-    let mut last = ConnectError::NoAddress;
-    for at in 0..addresses.len() {
-        match conversation::dial(&node, &addresses, at).await {
-            Ok(peer) => {
-                if !is_at_best(&peer) {
-                    keep_linked(&peer);
+    let mut patience = node.surroundings.patience();
+    let until = node.now() + patience;
+    let (mut pause, nobody_wakes) = (Pause::new(), WaitList::default());
+    loop {
+        let (mut last, mut crowded) = (ConnectError::NoAddress, false);
+        for at in 0..addresses.len() {
+            match conversation::dial(&node, &addresses, at, patience).await {
+                Ok(peer) => {
+                    if !is_at_best(&peer) {
+                        keep_linked(&peer);
+                    }
+                    return Ok(peer);
                 }
-                return Ok(peer);
+                Err(error) => last = error,
             }
-            Err(error) => last = error,
+            crowded |= last.is_crowded();
         }
+        let again = node.surroundings.after(&mut pause);
+        if !crowded || again >= until {
+            return Err(last);
+        }
+        let closed = || node.closed.load(Ordering::Acquire);
+        node.surroundings.wait(&nobody_wakes, again, &closed).await;
+        patience = until.saturating_sub(node.now());
     }
-    Err(last)
 }
 
 /// As [`connect`], beside the caller.
@@ -232,7 +243,7 @@ async fn keep(peer: &Arc<PeerInner>) {
             (known, proven) = (None, false);
         }
         if !peer.has_link() && needs_keeper(peer) && !dial_round(peer, &candidates).await {
-            let until = node.now() + pause.next();
+            let until = node.surroundings.after(&mut pause);
             wait(peer, until, |_| false).await;
         }
     }

@@ -10,15 +10,16 @@ use std::time::Duration;
 
 use crate::answer::Guest;
 use crate::breakage::{Breakage, is_broken};
-use crate::connect::{ConnectError, Named, patience, room_for_a_peer};
+use crate::connect::{ConnectError, Named, patience};
 use crate::frame::Integrity;
 use crate::handshake::{
     self, Agreement, Answering, Dialing, HandshakeError, Identity, Refusal, Terms, Wanted,
 };
 use crate::lane::LANES;
-use crate::link::{Link, LinkMemory, Wire};
+use crate::link::{Link, LinkError, LinkMemory, Wire};
 use crate::node::{NodeInner, find_transport};
 use crate::peer::{NewSession, PeerInner, Suspension};
+use crate::place::{NoPlace, Places};
 use crate::session::{Ended, Time};
 use crate::wait::lock;
 
@@ -66,6 +67,23 @@ impl<'t> Talk<'t> {
         heard.named(&self.peer)
     }
 
+    /// Says what it may not have heard to the end: somebody who turns us away does not wait for what we say, and may be gone.
+    fn greet(&mut self, hello: &[u8]) -> Result<(), ConnectError> {
+        match self.say(hello) {
+            Err(ConnectError::Link {
+                source: LinkError::Closed,
+                ..
+            }) => Ok(()),
+            said => said,
+        }
+    }
+
+    /// Says that there is no place.
+    fn turn_away(&mut self, none: NoPlace) -> ConnectError {
+        let _ = self.say(&handshake::refuse(none.refusal));
+        none.error
+    }
+
     /// Says no, and returns why as an error.
     fn refuse<T>(&mut self, refusal: Refusal) -> Result<T, ConnectError> {
         let _ = self.say(&handshake::refuse(refusal));
@@ -93,13 +111,15 @@ pub(crate) async fn dial(
     node: &Arc<NodeInner>,
     addresses: &[String],
     at: usize,
+    patience: Duration,
 ) -> Result<Arc<PeerInner>, ConnectError> {
-    room_for_a_peer(node)?;
-    let (mut talk, scheme) = Talk::dial(node, &addresses[at], node.surroundings.patience())?;
+    Places::look(node, None).map_err(|none| none.error)?;
+    let (mut talk, scheme) = Talk::dial(node, &addresses[at], patience)?;
     let nonce = node.surroundings.random().named(&talk.peer)?;
     let (mut dialing, hello) = Dialing::start(&node.secret, &node.identity, Wanted::New, &nonce);
-    talk.say(&hello)?;
+    talk.greet(&hello)?;
     let agreement = dialing.welcomed(&talk.hear().await?).named(&talk.peer)?;
+    let _place = Places::keep(node, &agreement.peer).map_err(|none| none.error)?;
     let receive = talk.wire.receive_memory(&node.identity.sizes).named(&talk.peer)?;
     let ours = Terms {
         consumed: [0; LANES],
@@ -121,7 +141,6 @@ pub(crate) async fn dial(
         ..theirs
     };
     let link = talk.link(&memory, &from_the_start)?;
-    node.end_earlier_incarnations(&agreement.peer);
     let peer = PeerInner::new(
         node.clone(),
         NewSession {
@@ -149,7 +168,7 @@ pub(crate) async fn dial_again(peer: &Arc<PeerInner>, at: usize) -> Result<(), C
     let nonce = node.surroundings.random().named(&talk.peer)?;
     let wanted = Wanted::Resume(peer.session_id);
     let (mut dialing, hello) = Dialing::start(&node.secret, &node.identity, wanted, &nonce);
-    talk.say(&hello)?;
+    talk.greet(&hello)?;
     let agreement = dialing.welcomed(&talk.hear().await?).named(&talk.peer)?;
     if agreement.session != peer.session_id || !is_same_node(&agreement.peer, &peer.identity) {
         return Err(HandshakeError::Refused(Refusal::UnknownSession)).named(&talk.peer);
@@ -206,9 +225,9 @@ pub(crate) async fn answer(
         }
     };
     match answering.wanted() {
-        Wanted::New => welcome(node, scheme, talk, answering).await,
+        Wanted::New => welcome(node, scheme, talk, answering, guest).await,
         Wanted::Resume(session) => match find_session(node, session, answering.peer()) {
-            Some(peer) => welcome_back(&peer, scheme, talk, answering).await,
+            Some(peer) => welcome_back(&peer, scheme, talk, answering, guest).await,
             None => talk.refuse(Refusal::UnknownSession),
         },
     }
@@ -232,11 +251,9 @@ async fn welcome(
     scheme: &'static str,
     mut talk: Talk<'_>,
     mut answering: Answering,
+    guest: &Guest,
 ) -> Result<(), ConnectError> {
-    if let Err(error) = room_for_a_peer(node) {
-        let _ = talk.say(&handshake::refuse(Refusal::Busy));
-        return Err(error);
-    }
+    Places::look(node, Some(answering.peer())).map_err(|none| talk.turn_away(none))?;
     let random = &node.surroundings;
     let number = u128::from_le_bytes(random.random().named(&talk.peer)?).max(1);
     let salt = u64::from_le_bytes(random.random().named(&talk.peer)?);
@@ -244,6 +261,8 @@ async fn welcome(
     let (agreement, welcome) = answering.welcome(number, salt, &nonce);
     talk.say(&welcome)?;
     let theirs = answering.confirmed(&talk.hear().await?).named(&talk.peer)?;
+    guest.is_member();
+    let _place = Places::keep(node, &agreement.peer).map_err(|none| talk.turn_away(none))?;
     let receive = talk.wire.receive_memory(&node.identity.sizes).named(&talk.peer)?;
     let ours = Terms {
         consumed: [0; LANES],
@@ -255,8 +274,6 @@ async fn welcome(
         .send_memory(&agreement.peer.sizes, &theirs.offer)
         .named(&talk.peer)?;
     answering.started(&talk.hear().await?).named(&talk.peer)?;
-    // Others may have come meanwhile.
-    room_for_a_peer(node)?;
     let memory = LinkMemory {
         send: send.rings,
         receive,
@@ -266,7 +283,6 @@ async fn welcome(
         ..theirs
     };
     let link = talk.link(&memory, &from_the_start)?;
-    node.end_earlier_incarnations(&agreement.peer);
     node.add_peer(PeerInner::new(
         node.clone(),
         NewSession {
@@ -289,11 +305,13 @@ async fn welcome_back(
     scheme: &'static str,
     mut talk: Talk<'_>,
     mut answering: Answering,
+    guest: &Guest,
 ) -> Result<(), ConnectError> {
     let nonce = peer.node.surroundings.random().named(&talk.peer)?;
     let (_, welcome) = answering.welcome(peer.session_id, 0, &nonce);
     talk.say(&welcome)?;
     let theirs = answering.confirmed(&talk.hear().await?).named(&talk.peer)?;
+    guest.is_member();
     let offer = talk.wire.offer(&peer.memory.receive).named(&talk.peer)?;
     // The dialer has proven the secret: only from here on may the old link be touched.
     let suspension = peer.suspend();

@@ -207,7 +207,7 @@ impl Driver {
 
     /// Accepts where it is due, and keeps the deadlines.
     fn look_around(&mut self, node: &NodeInner, now: Time, direct: &mut Option<Direct<'_>>) {
-        self.listening.accept(node);
+        self.listening.accept(node, now);
         node.questions.expire(now);
         if now >= self.next_tick {
             let heartbeat = node.timing().heartbeat;

@@ -28,6 +28,7 @@ mod drive;
 pub mod event;
 pub mod frame;
 pub mod handshake;
+pub mod host;
 pub mod lane;
 mod large;
 pub mod latency;
@@ -42,6 +43,7 @@ pub mod observe;
 mod on_tokio;
 pub mod peer;
 pub mod permit;
+mod place;
 pub mod protocol;
 mod questions;
 #[cfg(any(test, feature = "sim"))]

@@ -109,8 +109,9 @@ pub type LaneMemory = [RingMemory; LANES];
 /// The longest handshake message, in bytes.
 pub const MAX_HANDSHAKE: usize = 4096;
 
-/// Ends a wire from another thread. After the wire has become a link or is gone, it must do no harm.
-pub type HangUp = Box<dyn FnOnce() + Send>;
+/// Ends a wire from another thread, with a last handshake message if that can be sent without waiting. After the wire has
+/// become a link or is gone, it must do no harm.
+pub type HangUp = Box<dyn FnOnce(&[u8]) + Send>;
 
 /// A connection on which no ring runs yet: it carries the handshake, then becomes a link.
 ///
@@ -120,13 +121,9 @@ pub trait Wire: Send {
     /// Whom this reaches, for people.
     fn peer(&self) -> String;
 
-    /// The host that this reaches, without port, as far as the transport knows it: guests are counted by it.
+    /// The host that this reaches, as far as the transport knows it: guests are counted by it. See [`crate::host::source_of`].
     fn source(&self) -> String {
-        let peer = self.peer();
-        match peer.rsplit_once(':') {
-            Some((host, _)) => host.to_owned(),
-            None => peer,
-        }
+        self.peer()
     }
 
     /// What ends this wire from another thread, so that a blocked `receive` returns at once; `None` where the

@@ -1,6 +1,7 @@
 //! A node: listens, dials, keeps sessions over whatever links there are, and owns the mailboxes.
 
 mod builder;
+mod driving;
 mod error;
 mod inner;
 
@@ -26,7 +27,7 @@ use crate::mailbox::{MAX_CAPACITY, MAX_MESSAGE, Mailbox, MailboxOptions, Mailbox
 use crate::peer::Peer;
 use crate::protocol::Spoken;
 use crate::surroundings::run;
-use crate::wait::{lock, try_lock};
+use crate::wait::lock;
 use crate::watch;
 use builder::check_name;
 
@@ -125,8 +126,9 @@ impl Node {
         self.inner.own_address(mailbox, None).ok()
     }
 
-    /// Connects to the node that listens on `address`. Blocks for the handshake, 10 s at most. From then on the node
-    /// keeps the session: when its link dies, it dials again within the resume window.
+    /// Connects to the node that listens on `address`. Blocks for the handshake, 10 s at most; where too many dial that node at
+    /// once, it is tried again for as long. From then on the node keeps the session: when its link dies, it dials again within
+    /// the resume window.
     ///
     /// # Errors
     /// Nobody there, somebody who is no peer (another cluster, another secret, no such protocol version), a link that failed
@@ -225,8 +227,8 @@ fn close(inner: &NodeInner, thread: Option<JoinHandle<()>>) {
         if thread.thread().id() != thread::current().id() {
             let _ = thread.join();
         }
-    } else if let Some(mut driver) = try_lock(&inner.driver) {
-        driver.stop();
+    } else {
+        inner.stop_driving();
     }
 }
 

@@ -307,9 +307,8 @@ async fn drive(node: Arc<NodeInner>, poller: AsyncFd<OwnedFd>, arrivals: Waker, 
             }
         }
     }
-    if let Some(mut driver) = node.try_drive() {
-        driver.stop();
-    }
+    // Dropped, it gives up the listeners.
+    drop(node.try_drive());
 }
 
 /// How long the task leaves the driving to a thread that blocks in an operation of the node, and that tells nobody of its end.

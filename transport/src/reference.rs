@@ -36,7 +36,7 @@ const MAX_ADDRESSES: usize = 8;
 #[derive(Debug, thiserror::Error)]
 pub enum ReferenceError {
     /// None of the reference's addresses is of a transport that this node has, and there is no session with the node.
-    #[error("no session with node {node}, and no way to make one: it listens on {addresses:?}")]
+    #[error("no session with node {node:?}, and no way to make one: it listens on {addresses:?}")]
     OutOfReach {
         /// The node.
         node: String,
@@ -44,7 +44,7 @@ pub enum ReferenceError {
         addresses: Vec<String>,
     },
     /// Another node answers there: the one meant is gone, or has moved.
-    #[error("node {found} answers where node {node} was")]
+    #[error("node {found:?} answers where node {node:?} was")]
     AnotherNode {
         /// The node meant.
         node: String,
@@ -52,7 +52,7 @@ pub enum ReferenceError {
         found: String,
     },
     /// The node can't be connected to.
-    #[error("connecting to node {node}: {source}")]
+    #[error("connecting to node {node:?}: {source}")]
     Connect {
         /// The node.
         node: String,

@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 use std::thread;
 use std::time::Instant;
 
+use crate::candidates::Pause;
 use crate::connect::PATIENCE;
 use crate::handshake::HandshakeError;
 use crate::link::{LinkError, Wire};
@@ -57,6 +58,13 @@ impl dyn Surroundings {
         let mut bytes = [0; N];
         self.fill_random(&mut bytes)?;
         Ok(bytes)
+    }
+
+    /// When to dial again, after a pause that has begun.
+    pub(crate) fn after(&self, pause: &mut Pause) -> Time {
+        // Without random numbers nobody is dialled anyway.
+        let random = self.random().map_or(u32::MAX, u32::from_le_bytes);
+        self.now() + pause.next(random)
     }
 }
 

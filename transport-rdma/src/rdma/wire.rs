@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use transport::host::source_of;
 use transport::lane::{LANES, Lane, LaneSizes};
 use transport::link::{
     HangUp, LaneMemory, Link, LinkError, LinkMemory, MAX_HANDSHAKE, SendMemory, Wire, anonymous_lanes,
@@ -126,14 +127,27 @@ impl RdmaWire {
     }
 }
 
+/// A message with its length before it.
+fn framed(message: &[u8]) -> Vec<u8> {
+    let mut packet = (message.len() as u32).to_le_bytes().to_vec();
+    packet.extend_from_slice(message);
+    packet
+}
+
 impl Wire for RdmaWire {
     fn peer(&self) -> String {
         self.peer.to_string()
     }
 
+    fn source(&self) -> String {
+        source_of(self.peer.ip())
+    }
+
     fn hang_up(&self) -> Option<HangUp> {
         let stream = self.stream.try_clone().ok()?;
-        Some(Box::new(move || {
+        Some(Box::new(move |last_word| {
+            // What does not fit at once is lost with the rest.
+            let _ = (&stream).write(&framed(last_word));
             // Fails only where the connection is over already.
             let _ = stream.shutdown(Shutdown::Both);
         }))
@@ -146,9 +160,7 @@ impl Wire for RdmaWire {
                 message.len()
             )));
         }
-        let mut packet = (message.len() as u32).to_le_bytes().to_vec();
-        packet.extend_from_slice(message);
-        self.write_all(&packet, deadline)
+        self.write_all(&framed(message), deadline)
     }
 
     fn receive(&mut self, deadline: Instant) -> Result<Vec<u8>, LinkError> {

@@ -1,11 +1,12 @@
 //! The transport itself.
 
 use std::io;
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use transport::host::{self, dial_each};
 use transport::link::{Listener, Transport, TransportError, Wire};
 
 use super::listener::RdmaListener;
@@ -47,6 +48,9 @@ impl std::fmt::Debug for Rdma {
     }
 }
 
+/// How long a name to listen on may take to resolve.
+const RESOLVE: Duration = Duration::from_secs(5);
+
 impl Transport for Rdma {
     fn scheme(&self) -> &'static str {
         SCHEME
@@ -66,7 +70,7 @@ impl Transport for Rdma {
     }
 
     fn listen(&self, address: &str) -> Result<Box<dyn Listener>, TransportError> {
-        let addresses = resolve(address)?;
+        let addresses = resolve(address, Instant::now() + RESOLVE)?;
         Ok(Box::new(RdmaListener::new(
             self.device.clone(),
             address,
@@ -81,37 +85,36 @@ impl Transport for Rdma {
         };
         // Without a device there is no need to trouble the peer.
         let device = self.device.device()?;
-        let mut last = io::Error::from(io::ErrorKind::TimedOut);
-        for candidate in resolve(address)? {
-            let left = deadline.saturating_duration_since(Instant::now());
-            match TcpStream::connect_timeout(&candidate, left.max(Duration::from_millis(1))) {
-                Ok(stream) => {
-                    let wire = RdmaWire::new(self.device.clone(), stream, candidate).map_err(unreachable)?;
-                    return Ok(Box::new(wire.on(device)));
-                }
-                Err(error) => last = error,
-            }
-        }
-        Err(unreachable(last))
+        let stream = dial_each(&resolve(address, deadline)?, deadline, connect).map_err(unreachable)?;
+        let peer = stream.peer_addr().map_err(unreachable)?;
+        let wire = RdmaWire::new(self.device.clone(), stream, peer).map_err(unreachable)?;
+        Ok(Box::new(wire.on(device)))
     }
 }
 
-/// The socket addresses behind `host:port`.
-fn resolve(address: &str) -> Result<Vec<SocketAddr>, TransportError> {
-    let bad = |reason: String| TransportError::BadAddress {
-        scheme: SCHEME,
-        address: address.to_owned(),
-        reason,
-    };
-    let example = "write host:port, as in rdma://10.77.0.1:7000 or rdma://[fd00::1]:7000";
-    let addresses: Vec<_> = address
-        .to_socket_addrs()
-        .map_err(|error| bad(format!("{error}; {example}")))?
-        .collect();
-    if addresses.is_empty() {
-        return Err(bad(format!("it names no host; {example}")));
+fn connect(address: SocketAddr, within: Duration) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&address, within)?;
+    // Dialling a free port of this machine's ephemeral range can connect a socket to itself.
+    match stream.local_addr()? == address {
+        true => Err(io::ErrorKind::ConnectionRefused.into()),
+        false => Ok(stream),
     }
-    Ok(addresses)
+}
+
+/// The socket addresses behind `host:port`; gives up at the deadline.
+fn resolve(address: &str, deadline: Instant) -> Result<Vec<SocketAddr>, TransportError> {
+    let example = "write host:port, as in rdma://10.77.0.1:7000 or rdma://[fd00::1]:7000";
+    host::resolve(address.to_owned(), deadline).map_err(|error| match error.kind() {
+        io::ErrorKind::TimedOut => TransportError::Unreachable {
+            address: format!("{SCHEME}://{address}"),
+            source: error,
+        },
+        _ => TransportError::BadAddress {
+            scheme: SCHEME,
+            address: address.to_owned(),
+            reason: format!("{error}; {example}"),
+        },
+    })
 }
 
 #[cfg(test)]
@@ -120,10 +123,11 @@ mod tests {
 
     #[test]
     fn what_is_no_address_is_refused_with_what_it_should_look_like() {
+        let deadline = Instant::now() + Duration::from_secs(30);
         for wrong in ["", "10.0.0.1", "10.0.0.1:port", "10.0.0.1:99999", ":"] {
-            let error = resolve(wrong).unwrap_err();
+            let error = resolve(wrong, deadline).unwrap_err();
             assert!(error.to_string().contains("host:port"), "{error}");
         }
-        assert_eq!(resolve("127.0.0.1:7000").unwrap().len(), 1);
+        assert_eq!(resolve("127.0.0.1:7000", deadline).unwrap().len(), 1);
     }
 }

@@ -14,10 +14,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, sendmsg, sockopt,
+    SendAncillaryMessage, SendFlags, Shutdown, recvmsg, sendmsg, shutdown, sockopt,
 };
 use transport::lane::{LANES, Lane, LaneSizes};
-use transport::link::{LaneMemory, Link, LinkError, LinkMemory, MAX_HANDSHAKE, SendMemory, Wire};
+use transport::link::{HangUp, LaneMemory, Link, LinkError, LinkMemory, MAX_HANDSHAKE, SendMemory, Wire};
 use transport::ring::{Arrival, Position};
 
 use crate::fabric::shm::segment::Segment;
@@ -39,6 +39,8 @@ pub(super) struct ShmWire {
     outgoing: Option<OwnedFd>,
     /// The memory that came with a message.
     incoming: Option<OwnedFd>,
+    /// It came, and this process had no descriptor left for it.
+    was_turned_away: bool,
 }
 
 impl ShmWire {
@@ -52,6 +54,7 @@ impl ShmWire {
             peer,
             outgoing: None,
             incoming: None,
+            was_turned_away: false,
         }
     }
 
@@ -73,17 +76,25 @@ impl ShmWire {
 
     /// Receives one packet into `buffer` and keeps the descriptor that came with it.
     fn receive_packet(&mut self, buffer: &mut [u8], deadline: Instant) -> Result<usize, LinkError> {
+        let mut was_reset = false;
         loop {
             let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
             let mut control = RecvAncillaryBuffer::new(&mut space);
             let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
             let received = recvmsg(&self.socket, &mut [IoSliceMut::new(buffer)], &mut control, flags);
             // Taken in any case: what is not kept is closed.
+            let mut came = None;
             for message in control.drain() {
                 if let RecvAncillaryMessage::ScmRights(mut descriptors) = message {
-                    self.incoming = descriptors.next().or(self.incoming.take());
+                    came = descriptors.next().or(came);
                 }
             }
+            // See unix(7): what finds no descriptor in the receiving process is cut off.
+            let cut_off = received
+                .as_ref()
+                .is_ok_and(|packet| packet.flags.contains(ReturnFlags::CTRUNC));
+            self.was_turned_away |= cut_off && came.is_none();
+            self.incoming = came.or(self.incoming.take());
             match received {
                 Ok(packet) if packet.bytes == 0 => return Err(LinkError::Closed),
                 Ok(packet) if packet.flags.contains(ReturnFlags::TRUNC) => {
@@ -94,8 +105,24 @@ impl ShmWire {
                 Ok(packet) => return Ok(packet.bytes),
                 Err(Errno::AGAIN) => self.wait(PollFlags::IN, deadline)?,
                 Err(Errno::INTR) => {}
+                // Said once, and before what the peer said last, which is there still.
+                Err(Errno::CONNRESET) if !was_reset => was_reset = true,
                 Err(error) => return Err(socket_error(error)),
             }
+        }
+    }
+
+    /// The memory that came with the peer's offer.
+    fn take_memory(&mut self) -> Result<OwnedFd, LinkError> {
+        match self.incoming.take() {
+            Some(file) => Ok(file),
+            None if self.was_turned_away => Err(LinkError::Device(
+                "this process has no descriptor left for the peer's shared memory: raise its limit (ulimit -n)"
+                    .into(),
+            )),
+            None => Err(LinkError::Protocol(
+                "the peer's offer came without its shared memory".into(),
+            )),
         }
     }
 }
@@ -103,6 +130,17 @@ impl ShmWire {
 impl Wire for ShmWire {
     fn peer(&self) -> String {
         self.peer.clone()
+    }
+
+    fn hang_up(&self) -> Option<HangUp> {
+        let socket = self.socket.try_clone().ok()?;
+        Some(Box::new(move |last_word| {
+            let packet = [IoSlice::new(&[MESSAGE]), IoSlice::new(last_word)];
+            let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+            // What does not fit at once is lost with the rest; the rest fails only where the connection is over already.
+            let _ = sendmsg(&socket, &packet, &mut SendAncillaryBuffer::default(), flags);
+            let _ = shutdown(&socket, Shutdown::Both);
+        }))
     }
 
     fn send(&mut self, message: &[u8], deadline: Instant) -> Result<(), LinkError> {
@@ -174,11 +212,7 @@ impl Wire for ShmWire {
                 "the peer's rings are {offered:?}, agreed were {sizes:?}"
             )));
         }
-        let file = self
-            .incoming
-            .take()
-            .ok_or_else(|| LinkError::Protocol("the peer's offer came without its shared memory".into()))?;
-        let segment = Segment::open(file, sizes)?;
+        let segment = Segment::open(self.take_memory()?, sizes)?;
         Ok(SendMemory {
             rings: segment.rings(),
             cells: Some(segment.cells()),

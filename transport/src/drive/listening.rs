@@ -23,6 +23,9 @@ const SOONEST: Duration = Duration::from_millis(1);
 /// ... and at most, each time that nobody has being twice the one before. Whoever dials waits for that long.
 const LATEST: Duration = Duration::from_millis(16);
 
+/// How soon after somebody could not be accepted: the process may have had no descriptor left.
+pub(super) const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+
 /// The listeners, and when they are asked.
 pub(super) struct Listening {
     listeners: Listeners,
@@ -30,6 +33,8 @@ pub(super) struct Listening {
     due: bool,
     next: Time,
     pause: Duration,
+    /// A listener could not accept: nobody is asked again before.
+    again: Option<Time>,
 }
 
 impl Listening {
@@ -43,6 +48,7 @@ impl Listening {
             due: true,
             next: Time::ZERO,
             pause: SOONEST,
+            again: None,
         })
     }
 
@@ -66,10 +72,12 @@ impl Listening {
     }
 
     /// Accepts whoever has dialled, if that is due.
-    pub(super) fn accept(&mut self, node: &NodeInner) {
-        if !std::mem::take(&mut self.due) {
+    pub(super) fn accept(&mut self, node: &NodeInner, now: Time) {
+        if !self.due || self.again.is_some_and(|again| now < again) {
             return;
         }
+        self.due = false;
+        let has_failed = self.again.take().is_some();
         for (scheme, listener) in &mut self.listeners {
             loop {
                 match listener.accept() {
@@ -82,9 +90,12 @@ impl Listening {
                     }
                     Ok(None) => break,
                     Err(error) => {
-                        tracing::warn!(%error, "listener");
+                        if !has_failed {
+                            tracing::warn!(%error, "nobody is let in until this is mended");
+                        }
                         // Whoever dialled still waits, and nothing tells of that again.
                         self.due = true;
+                        self.again = Some(now + ACCEPT_AGAIN);
                         break;
                     }
                 }

@@ -3,13 +3,12 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::listening::ACCEPT_AGAIN;
 use super::{Driver, FEW_PEERS};
 use crate::node::NodeInner;
 
 /// How soon a blocked push is tried again, should nothing else wake the driver.
 const RETRY: Duration = Duration::from_millis(1);
-/// How soon somebody is accepted who could not be: the process may have had no descriptor left.
-const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// Sleeps of a task of tokio between two questions to the system what ended them, where there are few peers.
 #[cfg(feature = "tokio")]
 const WAKES_PER_QUESTION: u32 = 16;

@@ -28,6 +28,9 @@ pub enum Refusal {
     /// The node has as many peers as it may.
     #[error("the node has as many peers as it allows")]
     Busy,
+    /// Too many dial the node at once. It passes: dialling again soon is worth it.
+    #[error("too many nodes dial it at once: try again")]
+    Crowded,
     /// The rings asked for are not allowed.
     #[error("the ring sizes are not powers of two within the limits")]
     RingSizes,
@@ -54,6 +57,7 @@ impl Refusal {
             Refusal::RingSizes => 6,
             Refusal::Malformed => 7,
             Refusal::Capabilities { .. } => 8,
+            Refusal::Crowded => 9,
         }
     }
 
@@ -79,6 +83,7 @@ impl Refusal {
             8 => Refusal::Capabilities {
                 unknown: reader.u32()?,
             },
+            9 => Refusal::Crowded,
             other => {
                 return Err(DecodeError::Unknown {
                     field: "refusal",

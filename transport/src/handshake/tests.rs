@@ -179,7 +179,7 @@ fn a_whole_handshake_is_the_golden_bytes_of_the_document() {
 
 #[test]
 fn every_refusal_is_its_golden_bytes_and_is_understood() {
-    let golden: [(Refusal, &[u8]); 8] = [
+    let golden: [(Refusal, &[u8]); 9] = [
         (Refusal::Version { oldest: 2, newest: 5 }, &[3, 1, 2, 0, 5, 0]),
         (Refusal::Cluster, &[3, 2]),
         (Refusal::Secret, &[3, 3]),
@@ -188,6 +188,7 @@ fn every_refusal_is_its_golden_bytes_and_is_understood() {
         (Refusal::RingSizes, &[3, 6]),
         (Refusal::Malformed, &[3, 7]),
         (Refusal::Capabilities { unknown: 1 << 31 }, &[3, 8, 0, 0, 0, 128]),
+        (Refusal::Crowded, &[3, 9]),
     ];
     for (reason, bytes) in golden {
         assert_eq!(refuse(reason), bytes);

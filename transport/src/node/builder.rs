@@ -14,6 +14,7 @@ use crate::event::Events;
 use crate::handshake::{CAPABILITY_CHECKSUMS, CAPABILITY_FORGETTING, CAPABILITY_TRACES, Identity, Secret};
 use crate::lane::LaneSizes;
 use crate::link::Transport;
+use crate::place::Places;
 use crate::questions::Questions;
 use crate::session::Timing;
 use crate::surroundings::{Surroundings, Threads};
@@ -98,7 +99,7 @@ impl NodeBuilder {
         self
     }
 
-    /// The most peers at one time. Default 1,024.
+    /// The most peers at one time, those included whose handshakes are about to succeed. Default 1,024.
     pub fn max_peers(mut self, max: NonZeroUsize) -> Self {
         self.max_peers = max.get();
         self
@@ -168,7 +169,7 @@ impl NodeBuilder {
             timing: self.timing,
             wait: self.wait.unwrap_or_default(),
             drive: self.drive,
-            max_peers: self.max_peers,
+            places: Places::new(self.max_peers),
             surroundings,
             addresses,
             dead_letters: DeadLetters::default(),

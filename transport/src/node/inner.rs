@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Poll, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -23,12 +23,13 @@ use crate::link::Transport;
 use crate::mailbox::{Direct, MailboxShared};
 use crate::observe::{MailboxObservation, ReceivedByPeer};
 use crate::peer::{Peer, PeerInner, ResolveError};
+use crate::place::Places;
 use crate::protocol::{self, Asked, Refusal};
 use crate::questions::{Questions, THIS_NODE};
 use crate::session::{Ended, Time, Timing};
 use crate::surroundings::Surroundings;
 use crate::sync;
-use crate::wait::{Idle, Step, Wait, lock, thread_waker, try_lock};
+use crate::wait::{Idle, Step, Wait, lock, thread_waker};
 
 pub(crate) struct NodeInner {
     pub(super) this: std::sync::Weak<NodeInner>,
@@ -40,7 +41,7 @@ pub(crate) struct NodeInner {
     pub(super) timing: Timing,
     pub(crate) wait: Wait,
     pub(super) drive: Drive,
-    pub(crate) max_peers: usize,
+    pub(crate) places: Places,
     pub(crate) surroundings: Arc<dyn Surroundings>,
     pub(super) addresses: Vec<String>,
     pub(crate) dead_letters: DeadLetters,
@@ -173,9 +174,9 @@ impl NodeInner {
         self.peers_version.fetch_add(1, Ordering::Release);
     }
 
-    /// Ends sessions without a link whose peer has been restarted since: it says so itself.
-    pub(crate) fn end_earlier_incarnations(&self, identity: &Identity) {
-        let earlier: Vec<Arc<PeerInner>> = lock(&self.peers)
+    /// Sessions without a link whose peer, if it says the truth, has been restarted since.
+    pub(crate) fn earlier_incarnations(&self, identity: &Identity) -> Vec<Arc<PeerInner>> {
+        lock(&self.peers)
             .iter()
             .filter(|peer| {
                 peer.identity.node == identity.node
@@ -183,23 +184,18 @@ impl NodeInner {
                     && !peer.has_link()
             })
             .cloned()
-            .collect();
-        for peer in earlier {
+            .collect()
+    }
+
+    /// Ends sessions without a link whose peer has been restarted since.
+    pub(crate) fn end_earlier_incarnations(&self, identity: &Identity) {
+        for peer in self.earlier_incarnations(identity) {
             let mut receive = peer.receive_side();
             peer.end(&mut receive, Ended::Forgotten);
         }
     }
 
     // Driving.
-
-    /// The right to drive, if nobody has it.
-    pub(crate) fn try_drive(&self) -> Option<MutexGuard<'_, Driver>> {
-        if self.drive == Drive::Thread {
-            None
-        } else {
-            try_lock(&self.driver)
-        }
-    }
 
     pub(crate) fn pass(&self, driver: &mut Driver, direct: &mut Option<Direct<'_>>) -> bool {
         driver.pass(self, direct)

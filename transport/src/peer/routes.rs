@@ -24,7 +24,7 @@ use crate::watch::Gone;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ResolveError {
     /// The peer has no mailbox of this name now.
-    #[error("node {node} has no mailbox {mailbox:?}")]
+    #[error("node {node:?} has no mailbox {mailbox:?}")]
     NoSuchMailbox {
         /// The peer.
         node: String,
@@ -33,7 +33,7 @@ pub enum ResolveError {
     },
     /// The mailbox speaks another protocol, or not this version of it: the two programs do not fit.
     #[error(
-        "mailbox {mailbox:?} of node {node} speaks {}, and was asked for {asked}",
+        "mailbox {mailbox:?} of node {node:?} speaks {}, and was asked for {asked}",
         speaks.as_ref().map_or("raw bytes".to_owned(), ToString::to_string)
     )]
     WrongProtocol {
@@ -47,7 +47,7 @@ pub enum ResolveError {
         speaks: Option<Spoken>,
     },
     /// The session has had as many mailboxes resolved as it may: close it and connect again.
-    #[error("the session with node {node} has no handle left for mailbox {mailbox:?}")]
+    #[error("the session with node {node:?} has no handle left for mailbox {mailbox:?}")]
     TooManyHandles {
         /// The peer.
         node: String,

@@ -161,7 +161,7 @@ impl Wire for SimWire {
 
     fn hang_up(&self) -> Option<HangUp> {
         let (world, number) = (self.0.world.clone(), self.0.number);
-        Some(Box::new(move || {
+        Some(Box::new(move |_| {
             lock(&world).kill(number, super::connection::Death::Told)
         }))
     }

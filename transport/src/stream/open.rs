@@ -17,7 +17,7 @@ use crate::session::Ended;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
     /// Nobody on the peer listens for streams of this name, or nobody does any more.
-    #[error("node {node} does not listen for streams named {name:?}")]
+    #[error("node {node:?} does not listen for streams named {name:?}")]
     NobodyListens {
         /// The peer.
         node: String,
