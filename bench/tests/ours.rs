@@ -25,6 +25,11 @@ fn check(bench: &str, transport: &str, wait: &str) {
     let (value, floor, ratio) = figure(&figures, bench, transport, 64, metric);
     assert!(value > 0.0 && floor > 0.0, "{value} beside {floor}");
     assert!((ratio - value / floor).abs() < 1e-9);
+    if (bench, transport) == ("latency", "shm") {
+        let (same, through, _) = figure(&figures, bench, "shm-through-memory", 64, metric);
+        assert_eq!(same, value, "one run beside two floors");
+        assert!(through > 0.0);
+    }
 }
 
 #[test]

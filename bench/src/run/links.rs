@@ -1,6 +1,6 @@
 //! The benches of messages: one kind of traffic over one kind of link, beside its floor or at a fixed rate.
 
-use super::reporting::Report;
+use super::reporting::{Floor, Report};
 use super::{device_for, place};
 use crate::carrier::{SmallFrames, Transport};
 use crate::cli::{Device, Latency, Messages, RING, Throughput, Traffic};
@@ -47,8 +47,8 @@ fn beside_floor(options: &Messages, work: Work, load: Load, stages: bool) -> Res
     let mut report = begin(options)?;
     for &size in &options.traffic.size {
         for link in Link::all(options, work, load) {
-            let floor = link.floor(options.floor_size.unwrap_or(size))?;
-            report.both(&link.subject(size), link.ours(size)?, floor, schedule)?;
+            let floors = link.floors(size, options.floor_size.unwrap_or(size))?;
+            report.beside_each(link.ours(size)?, floors, schedule)?;
             if stages {
                 let subject = Subject {
                     bench: "where",
@@ -150,10 +150,31 @@ impl<'a> Link<'a> {
         ours::messages(self.setup(size)?, self.work)
     }
 
+    /// Floors for messages of `size` bytes, whose own have `floor_size`: the barest one; and of latency over shared memory, one
+    /// that goes through as much memory as the ring has.
+    fn floors(&self, size: usize, floor_size: usize) -> Result<Vec<Floor>, Error> {
+        let subject = self.subject(size);
+        let mut floors = vec![Floor {
+            subject: subject.clone(),
+            side: self.floor(floor_size)?,
+        }];
+        if self.transport == Transport::Shm && self.work == Work::PingPong {
+            let side = shm::side(self.work, floor_size, Some(self.ring), self.wait)?;
+            floors.push(Floor {
+                subject: Subject {
+                    transport: "shm-through-memory".into(),
+                    ..subject
+                },
+                side: Box::new(side),
+            });
+        }
+        Ok(floors)
+    }
+
     pub(super) fn floor(&self, size: usize) -> Result<Box<dyn Side>, Error> {
         Ok(match self.transport {
             Transport::Tcp => Box::new(tcp::side(self.work, size, self.wait)?),
-            Transport::Shm => Box::new(shm::side(self.work, size, self.wait)?),
+            Transport::Shm => Box::new(shm::side(self.work, size, None, self.wait)?),
             Transport::Rdma => Box::new(Perftest::new(
                 &self.device()?.unwrap_or_default(),
                 self.work,

@@ -18,6 +18,12 @@ pub(super) enum Sides {
     FloorAlone,
 }
 
+/// A floor, and what ours is reported as beside it.
+pub(super) struct Floor {
+    pub(super) subject: Subject,
+    pub(super) side: Box<dyn Side>,
+}
+
 /// A report in the making.
 pub(super) struct Report {
     watch: Watch,
@@ -39,13 +45,33 @@ impl Report {
     pub(super) fn both(
         &mut self,
         subject: &Subject,
-        mut ours: Box<dyn Side>,
-        mut floor: Box<dyn Side>,
+        ours: Box<dyn Side>,
+        floor: Box<dyn Side>,
         schedule: Schedule,
     ) -> Result<(), Error> {
-        progress(subject);
-        let medians = take_turns(&mut [&mut *floor, &mut *ours], schedule)?;
-        self.add(subject.measurements(&medians[1], Some(&medians[0])))
+        let subject = subject.clone();
+        self.beside_each(ours, vec![Floor { subject, side: floor }], schedule)
+    }
+
+    /// Lets our side and several floors take turns and reports ours beside each of them.
+    pub(super) fn beside_each(
+        &mut self,
+        mut ours: Box<dyn Side>,
+        mut floors: Vec<Floor>,
+        schedule: Schedule,
+    ) -> Result<(), Error> {
+        let mut sides: Vec<&mut dyn Side> = Vec::new();
+        for floor in &mut floors {
+            progress(&floor.subject);
+            sides.push(&mut *floor.side);
+        }
+        sides.push(&mut *ours);
+        let mut medians = take_turns(&mut sides, schedule)?;
+        let ours = medians.pop().unwrap_or_default();
+        for (floor, figures) in floors.iter().zip(&medians) {
+            self.add(floor.subject.measurements(&ours, Some(figures)))?;
+        }
+        Ok(())
     }
 
     /// Reports a floor for itself, under a name that nobody takes for ours.

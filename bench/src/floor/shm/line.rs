@@ -1,11 +1,10 @@
-//! One message at a time, one way: a sequence number and a payload behind it.
+//! One message at a time, one way, in a place of its own: all in one line always, or one behind the other through memory.
 //!
-//! The payload belongs to the writer until it stores the number of the message, and to the reader from then
-//! until the writer's next message, which the reader itself asks for by answering on the other line.
+//! A message starts with its number, which is stored last. Its place belongs to the writer until then, and to the reader from
+//! then until the writer's next message there, which the reader itself asks for by answering in the other direction.
 
 #![allow(unsafe_code)]
 
-use std::marker::PhantomData;
 use std::ptr::copy_nonoverlapping;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -15,85 +14,135 @@ use crate::error::Error;
 use crate::shared_memory::SharedMemory;
 use crate::wait::{Gone, Idle, Next, Wait};
 
-/// Keeps two lines out of each other's cache lines, and out of the ones that are prefetched beside them.
+/// Keeps two directions out of each other's cache lines, and out of the ones that are prefetched beside them.
 const ALIGNMENT: usize = 128;
-const PAYLOAD_AT: usize = 8;
+/// The number that a message starts with.
+const NUMBER: usize = size_of::<u32>();
 /// A sleeper looks this often whether its peer still lives.
 const SLEEP_AT_MOST: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 500_000_000,
 };
 
-pub(super) struct Line<'a> {
-    sequence: &'a AtomicU32,
-    payload: *mut u8,
+/// Where the messages of one direction stand.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shape {
     size: usize,
+    stride: usize,
+    places: usize,
+}
+
+impl Shape {
+    /// In one place, on as few cache lines as so many bytes fill.
+    pub(super) fn line(size: usize) -> Shape {
+        Shape {
+            size,
+            stride: size.next_multiple_of(ALIGNMENT),
+            places: 1,
+        }
+    }
+
+    /// One behind the other through `memory` bytes, over and over, each in as many bytes as a frame of ours takes: what a ring
+    /// costs that goes on through its memory.
+    pub(super) fn frames(size: usize, memory: usize) -> Shape {
+        let stride = transport::frame::size(size);
+        Shape {
+            size,
+            stride,
+            places: (memory / stride).max(1),
+        }
+    }
+
+    /// Bytes that one direction takes.
+    pub(super) fn len(&self) -> usize {
+        (self.stride * self.places).next_multiple_of(ALIGNMENT)
+    }
+}
+
+/// One direction.
+pub(super) struct Line<'a> {
+    memory: &'a SharedMemory,
+    begin: usize,
+    shape: Shape,
     wait: Wait,
-    memory: PhantomData<&'a SharedMemory>,
+    /// Where the next message stands.
+    at: usize,
 }
 
 impl Line<'_> {
-    /// Bytes that a line for payloads of `size` takes.
-    pub(super) fn len(size: usize) -> usize {
-        (PAYLOAD_AT + size).next_multiple_of(ALIGNMENT)
-    }
-
-    pub(super) fn new(memory: &SharedMemory, offset: usize, size: usize, wait: Wait) -> Line<'_> {
-        let payload = memory.at(offset + PAYLOAD_AT, size);
+    /// The direction that begins at `begin`, a multiple of a cache line, behind message `number`.
+    pub(super) fn new(
+        memory: &SharedMemory,
+        begin: usize,
+        shape: Shape,
+        wait: Wait,
+        number: u32,
+    ) -> Line<'_> {
         Line {
-            sequence: memory.word(offset),
-            payload,
-            size,
+            memory,
+            begin,
+            shape,
             wait,
-            memory: PhantomData,
+            at: begin + number as usize % shape.places * shape.stride,
         }
     }
 
-    /// Writes message number `sequence`. The one before must have been answered.
+    /// The number of the next message, and all that follows it.
     #[inline]
-    pub(super) fn put(&self, sequence: u32, message: &[u8]) {
-        assert_eq!(message.len(), self.size);
-        // SAFETY: `new` checked that `size` bytes at `payload` are in the mapping, and private memory cannot
-        // overlap them. The reader has answered the message before, so it reads nothing until the store below.
-        unsafe { copy_nonoverlapping(message.as_ptr(), self.payload, self.size) };
-        self.sequence.store(sequence, Ordering::Release);
-        if self.wait == Wait::Park {
+    fn next(&mut self) -> (&AtomicU32, *mut u8) {
+        let next = self.at + self.shape.stride;
+        let end = self.begin + self.shape.places * self.shape.stride;
+        self.at = if next < end { next } else { self.begin };
+        let rest = self.memory.at(self.at + NUMBER, self.shape.size - NUMBER);
+        (self.memory.word(self.at), rest)
+    }
+
+    /// Writes message `number`, which takes the place of its first bytes. The one before must have been answered.
+    #[inline]
+    pub(super) fn put(&mut self, number: u32, message: &[u8]) {
+        assert_eq!(message.len(), self.shape.size);
+        let wait = self.wait;
+        let (first, rest) = self.next();
+        // SAFETY: `at` checked that so many bytes at `rest` are in the mapping, and private memory cannot overlap them. The
+        // reader has answered the message before, so it reads nothing there until the store below.
+        unsafe { copy_nonoverlapping(message[NUMBER..].as_ptr(), rest, message.len() - NUMBER) };
+        first.store(number, Ordering::Release);
+        if wait == Wait::Park {
             // Nobody asleep is no error.
-            let _ = futex::wake(self.sequence, Flags::empty(), 1);
+            let _ = futex::wake(first, Flags::empty(), 1);
         }
     }
 
-    /// Waits for message number `sequence` and reads it.
+    /// Waits for message `number` and reads it.
     #[inline]
-    pub(super) fn take(&self, sequence: u32, message: &mut [u8], gone: &Gone) -> Result<(), Error> {
-        assert_eq!(message.len(), self.size);
-        let mut idle = Idle::new(self.wait, gone);
+    pub(super) fn take(&mut self, number: u32, message: &mut [u8], gone: &Gone) -> Result<(), Error> {
+        assert_eq!(message.len(), self.shape.size);
+        let wait = self.wait;
+        let (first, rest) = self.next();
+        let mut idle = Idle::new(wait, gone);
         loop {
-            let seen = self.sequence.load(Ordering::Acquire);
-            if seen == sequence {
+            let seen = first.load(Ordering::Acquire);
+            if seen == number {
                 break;
             }
             if idle.found_nothing()? == Next::Sleep {
-                self.sleep(seen);
+                sleep(first, seen, wait);
             }
         }
-        // SAFETY: in the mapping as in `put`; the writer wrote the payload before the number that was just
-        // acquired, and writes no more until this message is answered.
-        unsafe { copy_nonoverlapping(self.payload, message.as_mut_ptr(), self.size) };
+        let (start, others) = message.split_at_mut(NUMBER);
+        start.copy_from_slice(&number.to_le_bytes());
+        // SAFETY: in the mapping as in `put`; the writer wrote them before the number that was just acquired, and writes
+        // there no more until this message is answered.
+        unsafe { copy_nonoverlapping(rest, others.as_mut_ptr(), others.len()) };
         Ok(())
     }
+}
 
-    #[cold]
-    fn sleep(&self, seen: u32) {
-        match self.wait {
-            // Woken, timed out, or the number had changed already: in each case the caller looks again.
-            Wait::Park => drop(futex::wait(
-                self.sequence,
-                Flags::empty(),
-                seen,
-                Some(&SLEEP_AT_MOST),
-            )),
-            Wait::Adaptive | Wait::Spin => std::thread::yield_now(),
-        }
+#[cold]
+fn sleep(first: &AtomicU32, seen: u32, wait: Wait) {
+    match wait {
+        // Woken, timed out, or the number had changed already: in each case the caller looks again.
+        Wait::Park => drop(futex::wait(first, Flags::empty(), seen, Some(&SLEEP_AT_MOST))),
+        Wait::Adaptive | Wait::Spin => std::thread::yield_now(),
     }
 }

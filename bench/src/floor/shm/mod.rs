@@ -1,8 +1,8 @@
 //! The floor of the shm rows: two processes and the memory that both map.
 //!
-//! Latency: the payload is stored next to a sequence number, which is stored last; the other process sees the
-//! number change, loads the payload and answers in the same way. Throughput: a ring with one producer and one
-//! consumer, a copy in and a copy out. With `--wait park` the latency floor sleeps on a futex; adaptive
+//! Latency: a message is stored whose number is stored last; the other process sees the number change, loads the message and
+//! answers in the same way; in one place always, or through as much memory as a ring has. Throughput: a ring with one producer
+//! and one consumer, a copy in and a copy out. With `--wait park` the latency floor sleeps on a futex; adaptive
 //! waiting is spinning that offers its core to others.
 
 mod line;
@@ -15,7 +15,7 @@ use crate::measure::{Laps, Side};
 use crate::shared_memory::SharedMemory;
 use crate::two_process::{self, Far, Near, Plan, TwoProcesses, Work};
 use crate::wait::{Gone, Wait};
-use line::Line;
+use line::{Line, Shape};
 use ring::{Consumer, Layout, Producer};
 
 /// What a far half needs to know to open.
@@ -23,6 +23,7 @@ use ring::{Consumer, Layout, Producer};
 pub(crate) struct Role {
     path: String,
     size: usize,
+    through: Option<usize>,
     wait: Wait,
 }
 
@@ -34,13 +35,14 @@ impl two_process::Role for Role {
     }
 }
 
-/// The two-process floor.
-pub(crate) fn side(work: Work, size: usize, wait: Wait) -> Result<impl Side, Error> {
-    let places = Places::new(size);
+/// The two-process floor: of latency in one place, or `through` so many bytes.
+pub(crate) fn side(work: Work, size: usize, through: Option<usize>, wait: Wait) -> Result<impl Side, Error> {
+    let places = Places::new(size, through);
     let memory = SharedMemory::create(places.len())?;
     let role = Role {
         path: memory.path().unwrap_or_default(),
         size,
+        through,
         wait,
     };
     TwoProcesses::start(role, work, size, |_| {
@@ -58,19 +60,22 @@ pub(crate) fn side(work: Work, size: usize, wait: Wait) -> Result<impl Side, Err
 /// Where things lie in the shared memory: a line for each direction, then the ring.
 #[derive(Debug, Clone, Copy)]
 struct Places {
-    ping: usize,
-    pong: usize,
+    line: Shape,
     ring: Layout,
 }
 
 impl Places {
-    fn new(size: usize) -> Places {
-        let line = Line::len(size);
+    fn new(size: usize, through: Option<usize>) -> Places {
+        let line = through.map_or(Shape::line(size), |memory| Shape::frames(size, memory));
         Places {
-            ping: 0,
-            pong: line,
-            ring: Layout::new(2 * line, size),
+            line,
+            ring: Layout::new(2 * line.len(), size),
         }
+    }
+
+    /// There and back, behind so many exchanges.
+    fn lines<'a>(&self, memory: &'a SharedMemory, wait: Wait, exchanges: u32) -> [Line<'a>; 2] {
+        [0, self.line.len()].map(|begin| Line::new(memory, begin, self.line, wait, exchanges))
     }
 
     fn len(&self) -> usize {
@@ -92,8 +97,7 @@ impl Near for Requester {
     fn run(&mut self, plan: &Plan, laps: &mut Laps, gone: &Gone) -> Result<(), Error> {
         match plan.work {
             Work::PingPong => {
-                let ping = Line::new(&self.memory, self.places.ping, plan.size, self.wait);
-                let pong = Line::new(&self.memory, self.places.pong, plan.size, self.wait);
+                let [mut ping, mut pong] = self.places.lines(&self.memory, self.wait, self.exchanges);
                 laps.start();
                 for _ in 0..plan.count {
                     self.exchanges = self.exchanges.wrapping_add(1);
@@ -127,7 +131,7 @@ struct Responder {
 
 impl Responder {
     fn open(role: Role) -> Result<Responder, Error> {
-        let places = Places::new(role.size);
+        let places = Places::new(role.size, role.through);
         let memory = SharedMemory::open(&role.path, places.len())?;
         let message = vec![0; role.size];
         Ok(Responder {
@@ -149,8 +153,7 @@ impl Far for Responder {
     fn run(&mut self, plan: &Plan, gone: &Gone) -> Result<(), Error> {
         match plan.work {
             Work::PingPong => {
-                let ping = Line::new(&self.memory, self.places.ping, plan.size, self.wait);
-                let pong = Line::new(&self.memory, self.places.pong, plan.size, self.wait);
+                let [mut ping, mut pong] = self.places.lines(&self.memory, self.wait, self.exchanges);
                 for _ in 0..plan.count {
                     self.exchanges = self.exchanges.wrapping_add(1);
                     ping.take(self.exchanges, &mut self.message, gone)?;
