@@ -1,5 +1,5 @@
-//! One-way latency of a link alone, between two processes that spin, each round beside its floor:
-//! a bare cache-line ping-pong for `shm`, `ib_write_lat` (same bytes, and as many as the frame has) for `rdma`.
+//! One-way latency of a link alone, without nodes and mailboxes, between two processes that spin, each round beside its
+//! floor: a bare cache-line ping-pong for `shm`, `ib_write_lat` (same bytes, and as many as the frame has) for `rdma`.
 //!
 //! ```text
 //! cargo run --release -p transport-rdma --example latency -- shm
@@ -194,8 +194,35 @@ fn answer(scheme: &str, address: &str) -> Result<(), Failure> {
     }
 }
 
-/// Median, 99th percentile of half of what `round_trip` takes, in microseconds.
-fn measure(count: usize, mut round_trip: impl FnMut() -> Result<(), Failure>) -> Result<(f64, f64), Failure> {
+/// What a round's one-way times come to, in microseconds.
+#[derive(Clone, Copy)]
+struct Figures {
+    p50: f64,
+    p99: f64,
+    /// The part of them that are longer than twice the median.
+    late: f64,
+}
+
+impl Figures {
+    fn of(mut times: Vec<f64>) -> Option<Figures> {
+        times.sort_unstable_by(f64::total_cmp);
+        let at = |share: f64| times.get((times.len() as f64 * share) as usize).copied();
+        let (p50, p99) = (at(0.5)?, at(0.99)?);
+        let on_time = times.partition_point(|time| *time <= 2.0 * p50);
+        let late = 1.0 - on_time as f64 / times.len() as f64;
+        Some(Figures { p50, p99, late })
+    }
+}
+
+impl std::fmt::Display for Figures {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Figures { p50, p99, late } = self;
+        write!(f, "p50 {p50:.3} p99 {p99:.3} late {:.2} %", 100.0 * late)
+    }
+}
+
+/// Half of what `round_trip` takes each time.
+fn measure(count: usize, mut round_trip: impl FnMut() -> Result<(), Failure>) -> Result<Figures, Failure> {
     for _ in 0..count / 10 {
         round_trip()?;
     }
@@ -204,21 +231,19 @@ fn measure(count: usize, mut round_trip: impl FnMut() -> Result<(), Failure>) ->
     for _ in 0..count {
         round_trip()?;
         let now = Instant::now();
-        times.push(now - before);
+        times.push((now - before).as_secs_f64() * 1e6 / 2.0);
         before = now;
     }
-    times.sort_unstable();
-    let at = |share: f64| times[(count as f64 * share) as usize].as_secs_f64() * 1e6 / 2.0;
-    Ok((at(0.5), at(0.99)))
+    Figures::of(times).ok_or_else(|| "no round trips".into())
 }
 
-/// The typical latency that `ib_write_lat` reports, in microseconds.
-fn ib_write_lat(size: usize, count: usize) -> Option<f64> {
+/// What `ib_write_lat` reports of each of its round trips.
+fn ib_write_lat(size: usize, count: usize) -> Option<Figures> {
     let device = std::env::var("SOFT_ROCE_DEVICE").ok()?;
     let gid = std::env::var("SOFT_ROCE_GID_INDEX").unwrap_or_else(|_| "1".into());
     let command = || {
         let mut command = Command::new("ib_write_lat");
-        command.args(["-F", "-d", &device, "-x", &gid]);
+        command.args(["-F", "-U", "-d", &device, "-x", &gid]);
         command.args(["-s", &size.to_string(), "-n", &count.to_string()]);
         command.stderr(Stdio::null());
         command
@@ -227,12 +252,10 @@ fn ib_write_lat(size: usize, count: usize) -> Option<f64> {
     std::thread::sleep(Duration::from_millis(400));
     let output = command().arg("localhost").output().ok();
     let _ = server.wait();
+    // One line for each: its number, a comma, microseconds.
     let text = String::from_utf8(output?.stdout).ok()?;
-    let line = text
-        .lines()
-        .rev()
-        .find(|line| line.trim_start().starts_with(&size.to_string()))?;
-    line.split_whitespace().nth(4)?.parse().ok()
+    let time = |line: &str| line.split_once(", ")?.1.trim().parse().ok();
+    Figures::of(text.lines().filter_map(time).collect())
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -278,13 +301,13 @@ fn main() -> Result<(), Failure> {
     let message = vec![7; size];
     let mut body = vec![0; 1 << 20];
     let mut floor_number = 0;
-    let mut ratios = [Vec::new(), Vec::new()];
+    let mut ratios = [(); 2].map(|()| (Vec::new(), Vec::new(), Vec::new()));
     for round in 0..rounds {
-        let (p50, p99) = measure(count, || {
+        let ours = measure(count, || {
             end.say(&message)?;
             end.hear(&mut body).map(drop)
         })?;
-        let floors: Vec<(String, f64)> = match &bare {
+        let floors: Vec<(String, Figures)> = match &bare {
             Some(bare) => {
                 end.say(&((count + count / 10) as u64).to_le_bytes())?;
                 let floor = measure(count, || {
@@ -293,31 +316,29 @@ fn main() -> Result<(), Failure> {
                     bare.hear(floor_number);
                     Ok(())
                 })?;
-                vec![("bare cache line".into(), floor.0)]
+                vec![("bare cache line".into(), floor)]
             }
             None => {
                 end.say(&[0; FLOOR])?;
                 std::thread::sleep(Duration::from_millis(50));
                 [size, wire_size]
                     .into_iter()
-                    .filter_map(|size| {
-                        Some((
-                            format!("ib_write_lat -s {size}"),
-                            ib_write_lat(size, count.min(5000))?,
-                        ))
-                    })
+                    .filter_map(|size| Some((format!("ib_write_lat -s {size}"), ib_write_lat(size, count)?)))
                     .collect()
             }
         };
-        print!("round {round}: p50 {p50:.3} p99 {p99:.3}");
-        for (index, (name, floor)) in floors.iter().enumerate() {
-            print!("   {name} {floor:.3} (ratio {:.3})", p50 / floor);
-            ratios[index].push(p50 / floor);
+        print!("round {round}: {ours}");
+        for ((name, floor), (p50, p99, late)) in floors.iter().zip(&mut ratios) {
+            print!("   {name} {floor}");
+            p50.push(ours.p50 / floor.p50);
+            p99.push(ours.p99 / floor.p99);
+            late.push(ours.late / floor.late);
         }
         println!();
     }
-    for ratios in ratios.into_iter().filter(|ratios| !ratios.is_empty()) {
-        println!("median ratio of p50: {:.3}", median(ratios));
+    for (p50, p99, late) in ratios.into_iter().filter(|(p50, ..)| !p50.is_empty()) {
+        let [p50, p99, late] = [p50, p99, late].map(median);
+        println!("median ratios: p50 {p50:.3} p99 {p99:.3} late {late:.2}");
     }
     drop(end);
     other.wait()?;
