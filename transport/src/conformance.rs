@@ -60,6 +60,8 @@ macro_rules! conformance_tests {
             a_link_cut_under_load_loses_doubles_and_reorders_nothing
             an_idle_session_outlives_its_silence_deadline
             garbage_instead_of_a_handshake_is_refused_and_harms_nobody
+            a_node_that_dials_itself_is_its_own_peer
+            strangers_who_greet_and_say_no_more_keep_no_member_out
             a_peer_that_falls_silent_is_noticed_on_an_idle_link
             a_peer_that_was_restarted_is_another_incarnation
             the_end_of_one_session_leaves_the_others_alone

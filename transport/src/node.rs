@@ -50,7 +50,8 @@ pub struct Node {
 }
 
 impl Node {
-    /// Starts to build a node of this name.
+    /// Starts to build a node of this name, which no other node of the cluster has at the same time: peers take another one of
+    /// the same name for this one restarted, and give up its sessions that have no link just then.
     pub fn builder(name: &str) -> NodeBuilder {
         NodeBuilder::of(name)
     }

@@ -5,6 +5,8 @@
 use std::time::{Duration, Instant};
 
 use super::{Harness, PATIENCE, builder, eventually, pair, take};
+use crate::handshake::{Dialing, Identity, NONCE, Refusal, Secret, Wanted, refuse};
+use crate::lane::LaneSizes;
 use crate::{Drive, Event, MailboxOptions, SendError, Timing};
 
 pub fn garbage_instead_of_a_handshake_is_refused_and_harms_nobody(harness: &dyn Harness) {
@@ -106,4 +108,45 @@ pub fn the_end_of_one_session_leaves_the_others_alone(harness: &dyn Harness) {
     first.to_b.address("inbox").unwrap().send(b"still here").unwrap();
     assert_eq!(take(&mut inbox), b"still here");
     drop(first.a);
+}
+
+pub fn strangers_who_greet_and_say_no_more_keep_no_member_out(harness: &dyn Harness) {
+    // As many as one host may have.
+    const STRANGERS: u8 = 32;
+    let b = builder(harness, "b").listen(&harness.address()).start().unwrap();
+    let (_, address) = b.addresses()[0].split_once("://").unwrap();
+    let secret = Secret::new(b"not the secret of the cluster").expect("long enough");
+    let identity = Identity {
+        cluster: "default".into(),
+        node: "stranger".into(),
+        incarnation: 1,
+        sizes: LaneSizes::default(),
+        capabilities: 0,
+    };
+    let deadline = Instant::now() + PATIENCE;
+    let mut strangers: Vec<_> = (0..STRANGERS)
+        .map(|number| {
+            let mut wire = harness.transport().dial(address, deadline).expect("a wire");
+            let (_, hello) = Dialing::start(&secret, &identity, Wanted::New, &[number; NONCE]);
+            wire.send(&hello, deadline).expect("sent");
+            wire.receive(deadline).expect("a welcome");
+            wire
+        })
+        .collect();
+    let a = builder(harness, "a").start().unwrap();
+    a.connect(&b.addresses()[0]).expect("a member comes in");
+    let word = strangers[0].receive(deadline);
+    assert_eq!(word.expect("a last word"), refuse(Refusal::Crowded));
+}
+
+pub fn a_node_that_dials_itself_is_its_own_peer(harness: &dyn Harness) {
+    let a = builder(harness, "a").listen(&harness.address()).start().unwrap();
+    let mut inbox = a.mailbox("inbox", MailboxOptions::default()).unwrap();
+    let to_itself = a.connect(&a.addresses()[0]).unwrap();
+    assert_eq!(to_itself.node(), "a");
+    to_itself.address("inbox").unwrap().send(b"to myself").unwrap();
+    assert_eq!(take(&mut inbox), b"to myself");
+    eventually("both ends are peers", || a.peers().len() == 2);
+    to_itself.close(PATIENCE);
+    eventually("both ends are over", || a.peers().is_empty());
 }
