@@ -156,10 +156,11 @@ impl SendQueue {
                 Some(write) if write.lent().is_some() => usize::from(self.post_gathered(write)?),
                 Some(_) => self.post_list(rest, peer_notify)?,
             };
-            if taken == 0 {
+            posted += taken;
+            // Full, whoever posts has the device tell of room first, and looks again then.
+            if taken == 0 || self.posted - self.completed == self.depth {
                 return Ok(posted);
             }
-            posted += taken;
         }
     }
 
