@@ -194,14 +194,18 @@ impl ReceiveRing {
     pub fn is_empty(&self) -> bool {
         match self.arrival {
             Arrival::Counted | Arrival::Noticed => self.arrived == self.consumed,
-            // Relaxed: whoever goes on to read the frame looks again, in `peek`.
-            Arrival::Published | Arrival::Checked => {
-                self.memory
-                    .word(self.offset(self.consumed))
-                    .load(Ordering::Relaxed)
-                    == 0
-            }
+            Arrival::Published | Arrival::Checked => self.look() == 0,
         }
+    }
+
+    /// Looks at where the next frame will show itself, in a ring where frames do. What most frames have on the next cache line
+    /// comes from as far as their first word: it is fetched with each look, so that it comes at the same time and not after.
+    #[inline]
+    fn look(&self) -> u64 {
+        let offset = self.offset(self.consumed);
+        self.memory.prefetch(offset + CACHE_LINE);
+        // Relaxed: whoever goes on to read the frame looks again, in `peek`.
+        self.memory.word(offset).load(Ordering::Relaxed)
     }
 
     /// Looks so many times at where the next frame of either ring will show itself: whether one has. Where frames do not show
@@ -210,9 +214,13 @@ impl ReceiveRing {
         if one.arrival.is_told() || other.arrival.is_told() {
             return false;
         }
-        let [one, other] = [one, other].map(|ring| ring.memory.word(ring.offset(ring.consumed)));
-        // Relaxed: as in `is_empty`.
-        (0..times).any(|_| (one.load(Ordering::Relaxed) | other.load(Ordering::Relaxed)) != 0)
+        let next_line = one.offset(one.consumed) + CACHE_LINE;
+        let [first, second] = [one, other].map(|ring| ring.memory.word(ring.offset(ring.consumed)));
+        (0..times).any(|_| {
+            // As in `look`.
+            one.memory.prefetch(next_line);
+            (first.load(Ordering::Relaxed) | second.load(Ordering::Relaxed)) != 0
+        })
     }
 
     /// The next frame, padding included, if it is there.
@@ -238,7 +246,7 @@ impl ReceiveRing {
                 Arrival::Published | Arrival::Checked => Ok(None),
             };
         }
-        // Most frames reach into the next cache line, which comes from as far as this one did: meanwhile, and not after.
+        // As in `look`, where nobody has looked before.
         self.memory.prefetch(offset + CACHE_LINE);
         let header = match Header::decode(first, position, self.max_length(first, offset)) {
             Ok(header) => header,
