@@ -14,14 +14,14 @@ pub(super) const LIMITS: &[(Way, Part, f64)] = &[
     (Way::Shm, Part::Receive, 230.0),
     // A look at memory that finds nothing is followed by 32 more, at the words alone where frames would show, and at the line
     // behind: more than half of this.
-    (Way::Shm, Part::Look, 883.0),
+    (Way::Shm, Part::Look, 864.0),
     (Way::Tcp, Part::Send, 700.0),
     (Way::Tcp, Part::Batch, 148.0),
     (Way::Tcp, Part::Many, 119.0),
     (Way::Tcp, Part::Receive, 375.0),
-    (Way::Tcp, Part::Look, 430.0),
+    (Way::Tcp, Part::Look, 410.0),
     (Way::Rdma, Part::Send, 1128.0),
     (Way::Rdma, Part::Receive, 401.0),
     // With the looks at the words alone, as over shared memory.
-    (Way::Rdma, Part::Look, 1040.0),
+    (Way::Rdma, Part::Look, 956.0),
 ];

@@ -8,13 +8,15 @@ use super::{Drive, NodeInner};
 use crate::drive::Driver;
 use crate::wait::try_lock;
 
-/// The right to drive a node. Whoever closes the node while another drives it leaves the rest to that one: dropped, this gives up
-/// the listeners and the peers of a node that is closed.
+/// The right to drive a node. Whoever closes the node while another drives it leaves the rest to that one.
 pub(crate) struct Driving<'n> {
-    node: &'n NodeInner,
-    /// There until this is dropped.
-    driver: Option<MutexGuard<'n, Driver>>,
+    driver: MutexGuard<'n, Driver>,
+    /// Behind the driver: fields are dropped in this order.
+    _after: AfterDriving<'n>,
 }
+
+/// Dropped when the driver is free again, gives up the listeners and the peers of a node that is closed.
+struct AfterDriving<'n>(&'n NodeInner);
 
 impl NodeInner {
     /// The right to drive, if nobody has it.
@@ -23,8 +25,10 @@ impl NodeInner {
         if self.drive == Drive::Thread {
             return None;
         }
-        let driver = Some(try_lock(&self.driver)?);
-        Some(Driving { node: self, driver })
+        Some(Driving {
+            driver: try_lock(&self.driver)?,
+            _after: AfterDriving(self),
+        })
     }
 
     /// Gives up what the driver has, where callers drive the node and it is closed. If somebody drives, that one does.
@@ -41,24 +45,23 @@ impl Deref for Driving<'_> {
 
     #[inline]
     fn deref(&self) -> &Driver {
-        self.driver.as_ref().expect("until it is dropped")
+        &self.driver
     }
 }
 
 impl DerefMut for Driving<'_> {
     #[inline]
     fn deref_mut(&mut self) -> &mut Driver {
-        self.driver.as_mut().expect("until it is dropped")
+        &mut self.driver
     }
 }
 
-impl Drop for Driving<'_> {
+impl Drop for AfterDriving<'_> {
     #[inline]
     fn drop(&mut self) {
-        self.driver = None;
-        // After the lock is free: either this finds the node closed, or who closes it finds the lock free.
-        if self.node.closed.load(Ordering::SeqCst) {
-            self.node.stop_driving();
+        // The lock is free: either this finds the node closed, or who closes it finds the lock free.
+        if self.0.closed.load(Ordering::SeqCst) {
+            self.0.stop_driving();
         }
     }
 }
