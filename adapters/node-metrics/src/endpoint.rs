@@ -1,15 +1,21 @@
 //! The endpoint: `/metrics` as Prometheus reads it, `/recent` for people and for `bench top`.
 
-use std::net::SocketAddr;
+use std::io::Cursor;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusRecorder};
+use rustix::net::sockopt;
 use tiny_http::{Header, Response, Server};
 use transport::Node;
 
 use crate::publish::{Publisher, WAITED_BUCKETS, names};
 use crate::recent::Recent;
+
+/// Who takes nothing of an answer for so long is cut off: one thread answers everybody.
+const TAKEN_WITHIN: Duration = Duration::from_secs(3);
 
 /// Why the endpoint could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +49,9 @@ impl Endpoint {
     /// Listens on `address`, `127.0.0.1:9900` for instance; port 0 lets the system choose. The figures have a recorder of
     /// their own, so this goes with whatever recorder the program has installed.
     ///
+    /// Requests are answered one after the other. A client that asks and does not take the answer holds up the others, and the end
+    /// of this, for three seconds at most; then its connection is cut.
+    ///
     /// # Errors
     /// [`EndpointError`].
     pub fn open(node: &Node, address: &str) -> Result<Endpoint, EndpointError> {
@@ -50,11 +59,15 @@ impl Endpoint {
             address: address.to_owned(),
             cause,
         };
-        let server = Arc::new(Server::http(address).map_err(|error| refused(error.to_string()))?);
-        let listening = server
-            .server_addr()
-            .to_ip()
-            .ok_or_else(|| refused("not an address of the network".into()))?;
+        let listener = TcpListener::bind(address).map_err(|error| refused(error.to_string()))?;
+        let listening = listener
+            .local_addr()
+            .map_err(|error| refused(error.to_string()))?;
+        // Connections have it of their listener: see tcp(7).
+        sockopt::set_tcp_user_timeout(&listener, TAKEN_WITHIN.as_millis() as u32)
+            .map_err(|error| refused(error.to_string()))?;
+        let server = Server::from_listener(listener, None).map_err(|error| refused(error.to_string()))?;
+        let server = Arc::new(server);
         // Buckets, because those of several nodes can be added up, and those of two scrapes subtracted.
         let waited = Matcher::Full(names::WAITED.into());
         let recorder = PrometheusBuilder::new()
@@ -66,36 +79,8 @@ impl Endpoint {
             .spawn({
                 let server = server.clone();
                 move || {
-                    let handle = recorder.handle();
-                    for request in server.incoming_requests() {
-                        let (body, kind) = match request.url() {
-                            "/metrics" => {
-                                metrics::with_local_recorder(&recorder, || publisher.publish());
-                                handle.run_upkeep();
-                                (handle.render(), "text/plain; version=0.0.4")
-                            }
-                            "/recent" => {
-                                let recent = Recent::of(publisher.observer());
-                                (
-                                    serde_json::to_string(&recent).unwrap_or_default(),
-                                    "application/json",
-                                )
-                            }
-                            _ => {
-                                let answer = Response::from_string("there are /metrics and /recent\n");
-                                let _ = request.respond(answer.with_status_code(404));
-                                continue;
-                            }
-                        };
-                        let header = Header::from_bytes("Content-Type", kind);
-                        let answer = Response::from_string(body);
-                        let answer = match header {
-                            Ok(header) => answer.with_header(header),
-                            Err(()) => answer,
-                        };
-                        // Whoever asked may have gone.
-                        let _ = request.respond(answer);
-                    }
+                    let pages = Pages { publisher, recorder };
+                    answer_each(&server, &pages);
                 }
             })
             .map_err(EndpointError::Thread)?;
@@ -109,6 +94,56 @@ impl Endpoint {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+}
+
+/// Answers one request after the other until the server is unblocked.
+fn answer_each(server: &Server, pages: &Pages) {
+    let mut cut_off = None;
+    for request in server.incoming_requests() {
+        let from = request.remote_addr().copied();
+        if cut_off.is_some() && from == cut_off {
+            // It had asked more already.
+            continue;
+        }
+        let answer = pages.answer_to(request.url());
+        // Whoever asked may have gone, or was cut off.
+        cut_off = request.respond(answer).err().and(from);
+    }
+}
+
+/// What there is to read.
+struct Pages {
+    publisher: Publisher,
+    recorder: PrometheusRecorder,
+}
+
+impl Pages {
+    fn answer_to(&self, url: &str) -> Response<Cursor<Vec<u8>>> {
+        let (body, kind) = match url {
+            "/metrics" => {
+                metrics::with_local_recorder(&self.recorder, || self.publisher.publish());
+                let handle = self.recorder.handle();
+                handle.run_upkeep();
+                (handle.render(), "text/plain; version=0.0.4")
+            }
+            "/recent" => {
+                let recent = Recent::of(self.publisher.observer());
+                (
+                    serde_json::to_string(&recent).unwrap_or_default(),
+                    "application/json",
+                )
+            }
+            _ => {
+                let none = Response::from_string("there are /metrics and /recent\n");
+                return none.with_status_code(404);
+            }
+        };
+        let answer = Response::from_string(body);
+        match Header::from_bytes("Content-Type", kind) {
+            Ok(header) => answer.with_header(header),
+            Err(()) => answer,
+        }
     }
 }
 

@@ -183,3 +183,40 @@ fn a_name_with_quotes_line_breaks_and_escapes_does_no_harm_to_what_is_served() {
     assert!(!recent.events[0].what.contains(char::is_control), "{recent:?}");
     drop(to_b);
 }
+
+#[test]
+fn who_asks_and_takes_no_answer_is_cut_off() {
+    let node = Node::builder("asked")
+        .secret(b"node metrics, a shared secret")
+        .transport(Tcp::new());
+    let node = node.start().unwrap();
+    let endpoint = Endpoint::open(&node, "127.0.0.1:0").unwrap();
+    let address = endpoint.address();
+    let glutton = TcpStream::connect(address).unwrap();
+    glutton.set_nonblocking(true).unwrap();
+    // More requests than there is room for: of the socket's, for their answers, and then for themselves.
+    let requests = "GET /metrics HTTP/1.1\r\nHost: here\r\n\r\n".repeat(1000);
+    let (start, mut full_since) = (Instant::now(), None);
+    while full_since.is_none_or(|since: Instant| since.elapsed() < Duration::from_millis(500)) {
+        match (&glutton).write(requests.as_bytes()) {
+            Ok(_) => full_since = None,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                full_since.get_or_insert_with(Instant::now);
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            // Cut off already.
+            Err(_) => break,
+        }
+        assert!(start.elapsed() < Duration::from_secs(60), "it is never full");
+    }
+    let (others, answered) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let _ = others.send(get(address, "/recent").0);
+        drop(endpoint);
+        let _ = others.send("ended".into());
+    });
+    let patience = Duration::from_secs(60);
+    let head = answered.recv_timeout(patience).expect("others are answered");
+    assert!(head.contains(" 200 "), "{head}");
+    answered.recv_timeout(patience).expect("the endpoint ends");
+}
