@@ -94,19 +94,19 @@ fn a_wrong_type_and_an_unknown_version_are_refused_with_the_names_of_both_sides(
     for (said, refused) in [
         (
             to_b.typed_address::<Sum>("counter").map(drop),
-            r#"mailbox "counter" of node b speaks counting version 2, and was asked for sum version 1"#,
+            r#"mailbox "counter" of node "b" speaks counting version 2, and was asked for sum version 1"#,
         ),
         (
             to_b.typed_address::<Newer>("counter").map(drop),
-            r#"mailbox "counter" of node b speaks counting version 2, and was asked for counting version 3"#,
+            r#"mailbox "counter" of node "b" speaks counting version 2, and was asked for counting version 3"#,
         ),
         (
             to_b.typed_address::<Sum>("raw").map(drop),
-            r#"mailbox "raw" of node b speaks raw bytes, and was asked for sum version 1"#,
+            r#"mailbox "raw" of node "b" speaks raw bytes, and was asked for sum version 1"#,
         ),
         (
             b.typed_address::<Newer>("counter").map(drop),
-            r#"mailbox "counter" of node b speaks counting version 2, and was asked for counting version 3"#,
+            r#"mailbox "counter" of node "b" speaks counting version 2, and was asked for counting version 3"#,
         ),
     ] {
         let error = said.unwrap_err();

@@ -29,7 +29,7 @@ impl Protocol for Newer {
 fn another_type_and_another_version_are_refused_with_the_names_of_both_sides(over: Over) {
     let pair = pair(over);
     let speaks =
-        r#"mailbox "orders" of node \"far\" speaks orders to the far process version 1, and was asked for"#;
+        r#"mailbox "orders" of node "far" speaks orders to the far process version 1, and was asked for"#;
     let refused = [
         (
             pair.far.typed_address::<Number>("orders").map(drop),
