@@ -166,26 +166,16 @@ impl<F: Outbound> LinkSender for Sender<F> {
 /// The half of a link that receives.
 pub(crate) struct Receiver<F> {
     fabric: F,
-    /// The last poll left everything but the frames that showed themselves to the next.
-    hurried: bool,
 }
 
 impl<F: Inbound> Receiver<F> {
     pub(crate) fn new(fabric: F) -> Receiver<F> {
-        Receiver {
-            fabric,
-            hurried: false,
-        }
+        Receiver { fabric }
     }
 }
 
 impl<F: Inbound> LinkReceiver for Receiver<F> {
     fn poll(&mut self, lanes: &mut ReceiveLanes) -> Result<bool, LinkError> {
-        // Messages that show themselves come first; all else waits for one poll, and no longer.
-        self.hurried = !self.hurried && !lanes.ring(Lane::Ordinary).is_empty();
-        if self.hurried {
-            return Ok(true);
-        }
         let alive = self.fabric.tend();
         // Also of a dead link: what the peer had acknowledged before need not be sent again.
         let mut changed = false;
