@@ -87,6 +87,8 @@ macro_rules! conformance_tests {
             a_large_message_that_has_to_wait_for_a_small_one_keeps_nobody_awake
             streams_that_come_to_nothing_leave_no_handle_behind
             an_answer_to_a_stream_that_was_given_up_leaves_no_handle_behind
+            whoever_sleeps_on_a_link_is_told_of_whatever_comes
+            whoever_sleeps_on_a_link_is_told_of_its_end
         );
     };
     (@each $attributes:tt $harness:expr; $($case:ident)*) => {
@@ -101,6 +103,7 @@ macro_rules! conformance_tests {
     };
 }
 
+mod bare;
 mod buffers;
 mod cancelling;
 mod cutting;
@@ -110,6 +113,7 @@ mod large;
 mod mailboxes;
 mod messages;
 mod sessions;
+mod sleepers;
 mod strangers;
 mod streams;
 
@@ -121,6 +125,7 @@ pub use large::*;
 pub use mailboxes::*;
 pub use messages::*;
 pub use sessions::*;
+pub use sleepers::*;
 pub use strangers::*;
 pub use streams::*;
 

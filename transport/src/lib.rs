@@ -46,7 +46,7 @@ pub mod permit;
 mod place;
 pub mod protocol;
 mod questions;
-#[cfg(any(test, feature = "sim"))]
+#[cfg(any(test, feature = "sim", feature = "conformance"))]
 mod random;
 pub mod reference;
 pub mod ring;

@@ -20,7 +20,8 @@
 //! 6. *No trust.* Nothing that the peer sends may panic, block, or allocate without bound; it is a
 //!    [`LinkError::Protocol`].
 //! 7. *No lost wake-up.* When [`LinkReceiver::arm`] returned true and nothing has been polled since, whatever arrives
-//!    afterwards makes one of the descriptors readable.
+//!    afterwards makes one of the descriptors readable, and a poller that tells each change once tells of it, whatever lies
+//!    there unread from before.
 //! 8. `push` and `poll` never block; each is called by one thread at a time, but the two run concurrently.
 //! 9. *Whole frames, where arrival is checked.* All bytes of a frame are taken from the send ring before any of them can
 //!    reach the peer. A frame that ends in zeroes is whole to the peer before those have come; it may be acknowledged, and
