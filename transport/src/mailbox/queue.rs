@@ -70,16 +70,6 @@ impl Batch {
         }
     }
 
-    /// Takes over all messages of another batch, which gets the memory of this one: this one is empty.
-    pub(super) fn take_over(&mut self, other: &mut Batch) {
-        std::mem::swap(&mut self.bytes, &mut other.bytes);
-        std::mem::swap(&mut self.entries, &mut other.entries);
-        if !(other.apart.is_empty() && other.traces.is_empty()) {
-            std::mem::swap(&mut self.apart, &mut other.apart);
-            std::mem::swap(&mut self.traces, &mut other.traces);
-        }
-    }
-
     /// Drops the oldest message, and returns what stands of it beside its bytes.
     pub(super) fn drop_oldest(&mut self) -> Option<Entry> {
         let oldest = self.entries.pop_front()?;
@@ -111,8 +101,11 @@ impl Batch {
 /// What the sending side and the receiving end of a mailbox share under its lock.
 #[derive(Default)]
 pub(super) struct Queue {
-    pub(super) batch: Batch,
+    /// Boxed, so that the receiver takes all of it by a swap of two pointers.
+    pub(super) batch: Box<Batch>,
     pub(super) ports: Vec<Arc<Port>>,
+    /// The receiver does not know them as they are now.
+    pub(super) ports_changed: bool,
     pub(super) timer: Timer,
     /// Places that permits of this node keep free.
     pub(super) kept: usize,

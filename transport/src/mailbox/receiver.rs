@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
-use super::queue::Batch;
+use super::queue::{Batch, Entry};
 use super::{MailboxClosed, MailboxShared, Message, Overflow, Port};
 use crate::assembly::Assembled;
 use crate::control::Control;
@@ -22,7 +22,7 @@ use crate::watch::Gone;
 pub struct Mailbox {
     pub(crate) shared: Arc<MailboxShared>,
     pub(super) node: Arc<NodeInner>,
-    front: Batch,
+    front: Box<Batch>,
     ports: Vec<Arc<Port>>,
     /// Entries and bytes of `front` already taken.
     taken: usize,
@@ -45,7 +45,7 @@ impl Mailbox {
         Mailbox {
             shared,
             node,
-            front: Batch::default(),
+            front: Box::default(),
             ports: Vec::new(),
             taken: 0,
             offset: 0,
@@ -66,7 +66,7 @@ impl Mailbox {
 
     /// Whether `fill` may find a message, or the mailbox closed. Takes no lock.
     #[inline]
-    pub(super) fn may_fill(&self) -> bool {
+    pub(crate) fn may_fill(&self) -> bool {
         self.taken < self.front.entries.len() || self.shared.stirred.load(Ordering::Acquire)
     }
 
@@ -100,15 +100,10 @@ impl Mailbox {
             // One at a time, so that what is dropped is the oldest.
             queue.batch.move_oldest(&mut self.front);
         } else {
-            self.front.take_over(&mut queue.batch);
+            std::mem::swap(&mut self.front, &mut queue.batch);
         }
-        let known = self.ports.len();
-        self.ports
-            .extend_from_slice(&queue.ports[known.min(queue.ports.len())..]);
-        for (mine, theirs) in self.ports.iter_mut().zip(&queue.ports) {
-            if !Arc::ptr_eq(mine, theirs) {
-                *mine = theirs.clone();
-            }
+        if std::mem::take(&mut queue.ports_changed) {
+            self.ports.clone_from(&queue.ports);
         }
         self.shared
             .held
@@ -120,8 +115,10 @@ impl Mailbox {
         Fill::Ready
     }
 
-    /// Takes the first message of the front, which `fill` found ready.
-    pub(super) fn take(&mut self) -> Message<'_> {
+    /// Counts the first message of the front, which `fill` found ready, as taken by its receiver: what stands of it beside its
+    /// bytes, and where those lie.
+    #[inline]
+    fn count_first(&mut self) -> (Entry, Range<usize>) {
         let entry = self.front.entries[self.taken];
         if entry.timed {
             self.shared.timed();
@@ -129,6 +126,19 @@ impl Mailbox {
         let start = self.offset;
         self.taken += 1;
         self.offset += entry.bytes();
+        self.shared
+            .held
+            .store(self.front.entries.len() - self.taken, Ordering::Relaxed);
+        if let Some(port) = self.ports.get(entry.port as usize) {
+            port.take();
+        }
+        (entry, start..self.offset)
+    }
+
+    /// Takes the first message of the front, which `fill` found ready.
+    pub(super) fn take(&mut self) -> Message<'_> {
+        let (entry, bytes) = self.count_first();
+        self.shared.room.wake_all();
         if entry.apart || self.large.is_some() {
             // The one that was lent before this one is done with.
             self.large = match entry.apart {
@@ -142,24 +152,16 @@ impl Mailbox {
                 false => None,
             };
         }
-        self.shared
-            .held
-            .store(self.front.entries.len() - self.taken, Ordering::Relaxed);
-        self.shared.room.wake_all();
-        let port = self.ports.get(entry.port as usize).map(Arc::as_ref);
-        if let Some(port) = port {
-            port.take();
-        }
         let payload = match &self.large {
             Some(large) => large,
-            None => &self.front.bytes.as_slices().0[start..self.offset],
+            None => &self.front.bytes.as_slices().0[bytes],
         };
         Message {
             payload,
             correlation: entry.correlation,
             trace: self.trace.as_ref(),
             at: Some(entry.at),
-            port,
+            port: self.ports.get(entry.port as usize).map(Arc::as_ref),
             node: &self.node,
         }
     }
@@ -168,21 +170,7 @@ impl Mailbox {
     /// Leaves the waker where there is none. Only for a mailbox without a name: nobody of this node sends there, or waits for room.
     pub(crate) fn poll_take(&mut self, waker: &Waker) -> Poll<Range<usize>> {
         match self.fill(Some(waker)) {
-            Fill::Ready => {
-                let entry = &self.front.entries[self.taken];
-                if entry.timed {
-                    self.shared.timed();
-                }
-                let start = self.offset;
-                self.taken += 1;
-                self.offset += entry.bytes();
-                if let Some(port) = self.ports.get(entry.port as usize) {
-                    port.take();
-                }
-                let left = self.front.entries.len() - self.taken;
-                self.shared.held.store(left, Ordering::Relaxed);
-                Poll::Ready(start..self.offset)
-            }
+            Fill::Ready => Poll::Ready(self.count_first().1),
             Fill::Empty | Fill::Closed => Poll::Pending,
         }
     }
@@ -303,7 +291,7 @@ impl Drop for Mailbox {
         }
         let mut queue = lock(&self.shared.queue);
         // A session remembers its mailboxes as long as it lives: not their memory, too.
-        queue.batch = Batch::default();
+        queue.batch = Box::default();
         for port in &queue.ports {
             if let Some(peer) = port.peer.upgrade() {
                 peer.send_closed(port.handle);

@@ -79,6 +79,7 @@ impl MailboxShared {
             Some(place) => queue.ports[place] = port.clone(),
             None => queue.ports.push(port.clone()),
         }
+        queue.ports_changed = true;
         Some(port)
     }
 

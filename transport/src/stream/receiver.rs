@@ -96,7 +96,8 @@ impl StreamReceiver {
         mut put: impl FnMut(&[u8]),
     ) -> Poll<Result<usize, StreamError>> {
         let mut filled = 0;
-        while filled < room {
+        // With something in hand nothing is asked for that is not there: the waker would be left for a wake-up that nobody needs.
+        while filled < room && (filled == 0 || !self.held.is_empty() || self.mailbox.may_fill()) {
             match self.poll_lend(context.waker()) {
                 Poll::Ready(Ok(&[])) => break,
                 Poll::Ready(Ok(bytes)) => {
