@@ -78,12 +78,6 @@ pub(crate) struct Driver {
     listening: Listening,
     /// The poller has been asked since the last pass.
     asked: bool,
-    /// The poller ended a sleep, and has not been asked what for.
-    #[cfg(feature = "tokio")]
-    unasked: bool,
-    /// Sleeps that the poller ended.
-    #[cfg(feature = "tokio")]
-    wakes: u32,
     /// Has the runtime tell of the links of few peers, as long as no thread sleeps on the poller.
     #[cfg(feature = "tokio")]
     telling: Option<Telling>,
@@ -113,10 +107,6 @@ impl Driver {
             events: Events::with_capacity(256),
             listening,
             asked: false,
-            #[cfg(feature = "tokio")]
-            unasked: false,
-            #[cfg(feature = "tokio")]
-            wakes: 0,
             #[cfg(feature = "tokio")]
             telling: None,
             peers: Vec::new(),
@@ -327,10 +317,6 @@ impl Driver {
             tracing::warn!(%error, "poller");
         }
         self.asked = true;
-        #[cfg(feature = "tokio")]
-        {
-            self.unasked = false;
-        }
         for event in &self.events {
             if event.token() == LISTENER {
                 self.listening.ask_next();

@@ -190,9 +190,13 @@ impl Node {
     /// Drives the node once, if nobody else is: receives, hands out to mailboxes, keeps deadlines. Whether anything
     /// arrived. Never blocks.
     pub fn poll(&self) -> bool {
-        self.inner
-            .try_drive()
-            .is_some_and(|mut driver| self.inner.pass(&mut driver, &mut None))
+        let Some(mut driver) = self.inner.try_drive() else {
+            return false;
+        };
+        let arrived = self.inner.pass(&mut driver, &mut None);
+        drop(driver);
+        self.inner.hand_back();
+        arrived
     }
 
     /// Closes every session in good order, waiting for `timeout` in all at most, then the node. What peers have not taken by

@@ -69,6 +69,9 @@ pub(crate) struct DrivingTask {
     waker: Waker,
     /// Readable when something has arrived for the node.
     poller: AsyncFd<OwnedFd>,
+    /// The poller has told the runtime of something, and was not asked of what: whoever drives next asks. That something has
+    /// arrived is no answer: it may be of another link, or a listener, that the poller has told, and it tells of that once.
+    unasked: AtomicBool,
     /// What the runtime wakes then, while the task sleeps.
     arrivals: Waker,
     /// What a thread of the runtime wakes when it has nothing else to run.
@@ -87,6 +90,7 @@ impl DrivingTask {
         DrivingTask {
             waker,
             poller,
+            unasked: AtomicBool::new(false),
             arrivals,
             idle,
             standing: Standing::default(),
@@ -112,7 +116,17 @@ impl DrivingTask {
                 if let Ok(mut ready) = ready {
                     ready.clear_ready();
                 }
+                self.unasked.store(true, Ordering::Relaxed);
             })
+    }
+
+    /// Asks the poller, where that is due. Whether it was.
+    fn ask(&self, driver: &mut Driver) -> bool {
+        let is_due = self.unasked.load(Ordering::Relaxed) && self.unasked.swap(false, Ordering::Relaxed);
+        if is_due {
+            driver.woken();
+        }
+        is_due
     }
 
     /// Hands out what has arrived while the task sleeps. False when the task has to see to it.
@@ -134,14 +148,13 @@ impl DrivingTask {
     fn pass_until_quiet(&self, driver: &mut Driver, node: &NodeInner, by: By) -> bool {
         for _ in 0..PASSES_PER_WAKE {
             // The poller wakes by itself when it has something: only what it has woken for is asked of it.
-            if by == By::Poller && self.poll_arrivals().is_ready() {
-                driver.woken();
-            } else {
+            if by == By::Poller {
+                let _ = self.poll_arrivals();
+            }
+            if !self.ask(driver) {
                 driver.rise();
             }
-            if !driver.pass_and_arm(node) {
-                driver.ask_if_unasked();
-            }
+            driver.pass_and_arm(node);
             match driver.sleep_on(node) {
                 SleepOn::Asleep if by == By::Link || self.poll_arrivals().is_pending() => return true,
                 SleepOn::Asleep | SleepOn::Stirred => {}
@@ -283,11 +296,8 @@ async fn drive(node: Arc<NodeInner>, poller: AsyncFd<OwnedFd>, arrivals: Waker, 
         task.standing.begin_pass();
         task.push_postponed();
         let Some(arrived) = node.try_drive().map(|mut driver| {
-            let arrived = node.pass(&mut driver, &mut None);
-            if !arrived {
-                driver.ask_if_unasked();
-            }
-            arrived
+            task.ask(&mut driver);
+            node.pass(&mut driver, &mut None)
         }) else {
             wait_for_whoever_drives(&node, task).await;
             continue;
@@ -380,7 +390,7 @@ async fn sleep(node: &NodeInner, task: &DrivingTask, mut timer: Pin<&mut Sleep>)
     if woken == Woken::ForAPass
         && let Some(mut driver) = node.try_drive()
     {
-        driver.woken();
+        driver.rise();
     }
     woken
 }

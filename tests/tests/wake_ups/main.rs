@@ -16,7 +16,7 @@ use transport::Wait;
 use transport::lane::LaneSizes;
 
 use parties::{Driven, run};
-use traffic::Traffic;
+use traffic::{Beside, Traffic};
 
 /// Two nodes, one caller.
 const ALONE: Traffic = Traffic {
@@ -29,6 +29,7 @@ const ALONE: Traffic = Traffic {
     longest: 64,
     capacity: 1024,
     rings: None,
+    beside: &[],
 };
 
 const STREAM: Traffic = Traffic { streams: 1, ..ALONE };
@@ -183,7 +184,66 @@ fn tasks_that_poll_for_a_while_before_they_sleep(over: Over) {
     );
 }
 
+/// Whoever else looks at a node that a task of tokio drives leaves it as it was.
+fn nodes_that_threads_look_at_as_well(over: Over) {
+    run(
+        over,
+        &Traffic {
+            beside: &[Beside::ServerIsPolled],
+            ..QUESTIONS
+        },
+    );
+}
+
+fn nodes_that_threads_block_on_as_well(over: Over) {
+    run(
+        over,
+        &Traffic {
+            beside: &[Beside::ClientBlocks],
+            ..STREAM
+        },
+    );
+}
+
+fn many_peers_of_a_node_that_is_told_of_deadlines(over: Over) {
+    run(
+        over,
+        &Traffic {
+            clients: &[Driven::ByTokio(Wait::Park); 10],
+            beside: &[Beside::ServerAsksItself],
+            ..STREAM
+        },
+    );
+}
+
+/// Also who dials calls, and is let in.
+fn nodes_that_are_dialled_meanwhile(over: Over) {
+    run(
+        over,
+        &Traffic {
+            beside: &[Beside::SomebodyDials],
+            ..QUESTIONS
+        },
+    );
+}
+
+fn a_few_peers_while_others_dial(over: Over) {
+    run(
+        over,
+        &Traffic {
+            clients: &[Driven::ByTokio(Wait::Park); 4],
+            beside: &[Beside::SomebodyDials],
+            ..QUESTIONS
+        },
+    );
+}
+
 over_each_transport!(
+    nodes_that_threads_look_at_as_well,
+    nodes_that_threads_block_on_as_well,
+    many_peers_of_a_node_that_is_told_of_deadlines,
+    nodes_that_are_dialled_meanwhile,
+    a_few_peers_while_others_dial,
     calls_on_a_stream,
     questions_to_a_mailbox,
     questions_and_answers_in_two_pieces_or_one_that_is_only_begun,

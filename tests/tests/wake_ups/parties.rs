@@ -9,16 +9,16 @@ use tests::over::Over;
 use tokio::runtime::Runtime;
 use tokio::sync::Barrier;
 use tokio::task::JoinHandle;
-use transport::{Node, Peer, Timing, Wait};
+use transport::{Node, Timing, Wait};
 
 use crate::service::serve;
-use crate::traffic::{Random, Traffic};
+use crate::traffic::{Beside, Place, Random, SERVICE, Traffic, Way};
 
 /// In which a call is answered on any machine, however busy.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Times that play no part.
-const ENDLESS: Timing = Timing {
+pub(crate) const ENDLESS: Timing = Timing {
     heartbeat: Duration::from_secs(600),
     silence: Duration::from_secs(3600),
     resume_window: Duration::from_secs(3600),
@@ -35,7 +35,7 @@ pub(crate) enum Driven {
 /// A node and the runtime of its tasks.
 struct Party {
     // Before the runtime that drives it.
-    node: Node,
+    node: Arc<Node>,
     runtime: Runtime,
 }
 
@@ -61,7 +61,7 @@ impl Party {
             }
         });
         Party {
-            node: node.unwrap(),
+            node: Arc::new(node.unwrap()),
             runtime,
         }
     }
@@ -126,7 +126,7 @@ pub(crate) fn run(over: Over, traffic: &'static Traffic) {
             (client, peer)
         })
         .collect();
-    let callers = clients.len() * traffic.callers();
+    let callers = clients.len() * traffic.callers() + traffic.beside.len();
     let watch = Arc::new(Watch {
         calls: (0..callers).map(|_| AtomicU64::new(0)).collect(),
         until: Instant::now() + length(),
@@ -135,13 +135,28 @@ pub(crate) fn run(over: Over, traffic: &'static Traffic) {
     let barrier = Arc::new(Barrier::new(callers));
     let mut number = 0;
     let mut tasks = Vec::new();
+    let mut spawn = |party: &Party, way: Way| {
+        let calling = call(way, number, traffic, watch.clone(), barrier.clone());
+        tasks.push(party.runtime.spawn(calling));
+        number += 1;
+    };
     for (client, peer) in &clients {
         for caller in 0..traffic.callers() {
-            let (peer, watch, barrier) = (peer.clone(), watch.clone(), barrier.clone());
-            let calling = call(peer, caller, number, traffic, watch, barrier);
-            tasks.push(client.runtime.spawn(calling));
-            number += 1;
+            spawn(client, client.runtime.block_on(traffic.way(caller, peer)));
         }
+    }
+    for beside in traffic.beside {
+        let (client, peer) = &clients[0];
+        let place = Place {
+            over,
+            server: server.node.clone(),
+            client: client.runtime.block_on(peer.address_async(SERVICE)).unwrap(),
+        };
+        let party = match beside {
+            Beside::ClientBlocks => client,
+            _ => &server,
+        };
+        spawn(party, Way::Beside(*beside, place));
     }
     watch.watch(|| tasks.iter().all(JoinHandle::is_finished));
     for task in tasks {
@@ -157,14 +172,12 @@ pub(crate) fn run(over: Over, traffic: &'static Traffic) {
 }
 
 async fn call(
-    server: Peer,
-    caller: usize,
+    mut way: Way,
     number: usize,
     traffic: &'static Traffic,
     watch: Arc<Watch>,
     barrier: Arc<Barrier>,
 ) {
-    let mut way = traffic.way(caller, &server).await;
     let mut random = Random::new(number);
     let alone = watch.calls.len() == 1;
     for round in 0.. {

@@ -2,17 +2,20 @@
 
 use std::future::poll_fn;
 use std::io::IoSlice;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use tests::over::Over;
 use tokio::io::AsyncReadExt;
+use tokio::task::block_in_place;
 use transport::lane::LaneSizes;
 use transport::stream::{
     FrameReceiver, FrameSender, StreamError, StreamOptions, StreamReceiver, StreamSender,
 };
-use transport::{Address, Peer};
+use transport::{Address, Node, Peer};
 
-use crate::parties::Driven;
+use crate::parties::{Driven, ENDLESS};
 
 /// Who talks with whom, and of what.
 pub(crate) struct Traffic {
@@ -32,6 +35,21 @@ pub(crate) struct Traffic {
     pub(crate) capacity: u32,
     /// Sizes of the rings, unless the default.
     pub(crate) rings: Option<LaneSizes>,
+    /// What else happens at the same time.
+    pub(crate) beside: &'static [Beside],
+}
+
+/// What happens to a node while its peers call, and must not make it sleep through a call.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Beside {
+    /// A thread looks once at the server for what has come.
+    ServerIsPolled,
+    /// A thread blocks in a question of the first client.
+    ClientBlocks,
+    /// The server asks itself a question with a deadline earlier than all others: whoever drives has to be told.
+    ServerAsksItself,
+    /// A node that is new dials the server, and goes.
+    SomebodyDials,
 }
 
 /// First byte of what is not answered.
@@ -70,11 +88,46 @@ pub(crate) enum Way {
     Stream(Box<(FrameSender, FrameReceiver)>),
     Bytes(Box<(StreamSender, StreamReceiver)>),
     Mailbox(Address),
+    Beside(Beside, Place),
+}
+
+/// Where something happens beside the calls.
+pub(crate) struct Place {
+    pub(crate) over: Over,
+    pub(crate) server: Arc<Node>,
+    pub(crate) client: Address,
+}
+
+impl Place {
+    async fn happens(&self, beside: Beside, number: u64, random: &mut Random) {
+        random.pause().await;
+        match beside {
+            Beside::ServerIsPolled => drop(self.server.poll()),
+            Beside::ClientBlocks => {
+                let question = message(CALL, number, 9);
+                let answer = block_in_place(|| self.client.ask(&question, Duration::MAX));
+                assert_eq!(answer.unwrap(), question);
+            }
+            Beside::ServerAsksItself => {
+                let question = message(CALL, number, 9);
+                let deadline = Duration::from_secs((1 << 30) - number);
+                let server = self.server.address(SERVICE).expect("it is open");
+                assert_eq!(server.ask_async(&question, deadline).await.unwrap(), question);
+            }
+            Beside::SomebodyDials => {
+                let node = self.over.builder("somebody").timing(ENDLESS).start().unwrap();
+                node.connect_async(&self.server.addresses()[0]).await.unwrap();
+            }
+        }
+    }
 }
 
 impl Way {
     /// Some casts and a call; done when the call is answered.
     pub(crate) async fn call(&mut self, number: u64, traffic: &Traffic, random: &mut Random) {
+        if let Way::Beside(beside, place) = self {
+            return place.happens(*beside, number, random).await;
+        }
         for _ in 0..random.below(traffic.burst + 1) {
             let len = (random.below(traffic.longest) >> random.below(10)).max(9);
             self.cast(&message(CAST, number, len)).await;
@@ -104,13 +157,14 @@ impl Way {
                 let answer = address.ask_async(&question, Duration::MAX).await;
                 assert_eq!(answer.unwrap(), question);
             }
+            Way::Beside(..) => {}
         }
     }
 
     async fn cast(&mut self, message: &[u8]) {
         match self {
             Way::Stream(halves) => halves.0.send(message).await.unwrap(),
-            Way::Bytes(_) => {}
+            Way::Bytes(_) | Way::Beside(..) => {}
             Way::Mailbox(address) => address.send_async(message).await.unwrap(),
         }
     }

@@ -9,9 +9,6 @@ use crate::node::NodeInner;
 
 /// How soon a blocked push is tried again, should nothing else wake the driver.
 const RETRY: Duration = Duration::from_millis(1);
-/// Sleeps of a task of tokio between two questions to the system what ended them, where there are few peers.
-#[cfg(feature = "tokio")]
-const WAKES_PER_QUESTION: u32 = 16;
 
 impl Driver {
     /// Sleeps until something arrives, somebody wakes the node, or a deadline comes.
@@ -104,24 +101,11 @@ impl Driver {
             || node.attention.load(Ordering::SeqCst)
     }
 
-    /// After a sleep outside of [`Driver::sleep`] that the poller ended. Few peers are all polled again, so which of them
-    /// it was about is not worth a system call each time, nor whether it was about a listener.
+    /// After a sleep outside of [`Driver::sleep`] that the poller ended: asks it what for. It tells of that once.
     #[cfg(feature = "tokio")]
     pub(crate) fn woken(&mut self) {
-        self.wakes = self.wakes.wrapping_add(1);
-        self.unasked = self.peers.len() <= FEW_PEERS && !self.wakes.is_multiple_of(WAKES_PER_QUESTION);
-        if !self.unasked {
-            self.ask_for_readiness(Some(Duration::ZERO));
-        }
+        self.ask_for_readiness(Some(Duration::ZERO));
         self.rise();
-    }
-
-    /// Asks the system what the last sleep ended for, if that has not been done: nothing has arrived.
-    #[cfg(feature = "tokio")]
-    pub(crate) fn ask_if_unasked(&mut self) {
-        if self.unasked {
-            self.ask_for_readiness(Some(Duration::ZERO));
-        }
     }
 }
 

@@ -46,6 +46,7 @@ impl Mailbox {
             self.node.pass(&mut driver, &mut direct);
             let panic = direct.and_then(|direct| direct.panic);
             drop(driver);
+            self.node.hand_back();
             if let Some(panic) = panic {
                 resume_unwind(panic);
             }

@@ -31,6 +31,16 @@ impl NodeInner {
         })
     }
 
+    /// Called by a thread that has driven, and drives no more. Where a task of tokio drives otherwise, it makes a pass: it may sleep in
+    /// the belief that all links are armed, and those that a thread has polled are not.
+    #[inline]
+    pub(crate) fn hand_back(&self) {
+        #[cfg(feature = "tokio")]
+        if let Some(task) = self.task.get() {
+            task.call();
+        }
+    }
+
     /// Gives up what the driver has, where callers drive the node and it is closed. If somebody drives, that one does.
     #[cold]
     pub(super) fn stop_driving(&self) {

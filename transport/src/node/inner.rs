@@ -251,7 +251,21 @@ impl NodeInner {
     pub(crate) fn wait_for<T>(
         &self,
         deadline: Option<Instant>,
+        attempt: impl FnMut(&Waker) -> Poll<T>,
+    ) -> Option<T> {
+        let mut has_driven = false;
+        let value = self.drive_until(deadline, attempt, &mut has_driven);
+        if has_driven {
+            self.hand_back();
+        }
+        value
+    }
+
+    fn drive_until<T>(
+        &self,
+        deadline: Option<Instant>,
         mut attempt: impl FnMut(&Waker) -> Poll<T>,
+        has_driven: &mut bool,
     ) -> Option<T> {
         /// How long a thread sleeps while another one drives: nothing tells it when that one stops.
         const OTHER_DRIVES: Duration = Duration::from_micros(200);
@@ -274,6 +288,7 @@ impl NodeInner {
             }
             match self.try_drive() {
                 Some(mut driver) => {
+                    *has_driven = true;
                     if driver.pass(self, &mut None) {
                         idle.reset();
                         continue;
