@@ -1,11 +1,17 @@
 //! Spans of a sender and of a receiver, as OpenTelemetry gets them.
 
+use std::sync::{Mutex, PoisonError};
+
 use message_spans::{Received, SendInSpan, context_of};
 use opentelemetry::trace::{SpanKind, TracerProvider};
 use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider};
 use tracing::Span;
 use tracing_subscriber::layer::SubscriberExt;
 use transport::{MailboxOptions, Node};
+
+/// What is known of who listens to a span is the process's: a subscriber that comes while another test makes the same span for the
+/// first time may miss its own.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 fn node() -> Node {
     Node::builder("a")
@@ -16,6 +22,7 @@ fn node() -> Node {
 
 #[test]
 fn the_receivers_span_is_a_child_of_the_senders_in_the_same_trace() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let exporter = InMemorySpanExporter::default();
     let provider = SdkTracerProvider::builder()
         .with_simple_exporter(exporter.clone())
@@ -50,6 +57,7 @@ fn the_receivers_span_is_a_child_of_the_senders_in_the_same_trace() {
 
 #[test]
 fn without_a_subscriber_messages_carry_no_context() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let node = node();
     let mut inbox = node.mailbox("inbox", MailboxOptions::default()).unwrap();
     let address = node.address("inbox").unwrap();
