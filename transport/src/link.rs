@@ -431,9 +431,7 @@ pub enum TransportError {
         reason: String,
     },
     /// Somebody else listens there.
-    #[error(
-        "address {address} is in use: stop the process that listens there, or choose another (port 0 lets the system choose)"
-    )]
+    #[error("address {address} is in use: stop the process that listens there, or choose another")]
     AddressInUse {
         /// The address.
         address: String,

@@ -71,7 +71,7 @@ pub enum Ended {
     #[error("protocol violation: {0}")]
     Violation(String),
     /// The link can't be resumed, because both ends of it were in the peer's process.
-    #[error("the peer's process ended ({0})")]
+    #[error("the link over shared memory was lost, and the session with it ({0})")]
     Unresumable(String),
 }
 

@@ -48,6 +48,12 @@ pub enum NodeError {
         /// The name.
         name: String,
     },
+    /// Streams of this name are listened for already.
+    #[error("this node listens for streams named {name:?} already")]
+    ListensAlready {
+        /// The name.
+        name: String,
+    },
     /// The node has been closed.
     #[error("the node is closed")]
     Closed,

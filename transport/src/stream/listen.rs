@@ -21,14 +21,18 @@ impl Node {
     /// # Errors
     /// [`NodeError`]: the name is empty, too long or taken, or the node closed.
     pub fn listen_streams(&self, name: &str, options: StreamOptions) -> Result<StreamListener, NodeError> {
-        let mailbox = self.mailbox(
-            &format!("{LISTENER}{name}"),
-            MailboxOptions {
-                capacity: BACKLOG,
-                max_message: MAX_BACK,
-                overflow: Overflow::Wait,
+        let options_of_its_mailbox = MailboxOptions {
+            capacity: BACKLOG,
+            max_message: MAX_BACK,
+            overflow: Overflow::Wait,
+        };
+        let mailbox = self.mailbox(&format!("{LISTENER}{name}"), options_of_its_mailbox);
+        let mailbox = mailbox.map_err(|error| match error {
+            NodeError::MailboxExists { .. } => NodeError::ListensAlready {
+                name: name.to_owned(),
             },
-        )?;
+            error => error,
+        })?;
         Ok(StreamListener {
             name: name.to_owned(),
             mailbox,
