@@ -192,6 +192,23 @@ fn a_session_that_is_made_as_its_node_is_closed_is_closed_with_it() {
 }
 
 #[test]
+fn the_peers_of_a_node_that_is_dropped_are_told() {
+    let b = node("b")
+        .listen("tcp://127.0.0.1:0")
+        .timing(ENDLESS)
+        .start()
+        .unwrap();
+    let a = node("a").timing(ENDLESS).start().unwrap();
+    let to_b = a.connect(&b.addresses()[0]).unwrap();
+    eventually("b has a session", || b.peers().len() == 1);
+    let to_a = b.peers().remove(0);
+    drop(a);
+    assert_eq!(to_b.ended(), Some(Ended::Closed));
+    eventually("b is told", || to_a.ended().is_some());
+    assert_eq!(to_a.ended(), Some(Ended::Closed));
+}
+
+#[test]
 fn a_node_that_is_dropped_where_a_notice_of_its_own_is_made_is_closed() {
     let b = node("b")
         .listen("tcp://127.0.0.1:0")
@@ -210,8 +227,11 @@ fn a_node_that_is_dropped_where_a_notice_of_its_own_is_made_is_closed() {
     drop(watched);
     eventually("the session is over", || peer.ended() == Some(Ended::Closed));
     while !matches!(
-        events.recv_timeout(PATIENCE).expect("the link is closed"),
-        Event::Suspended { .. }
+        events.recv_timeout(PATIENCE).expect("the peer is told"),
+        Event::Ended {
+            why: Ended::Closed,
+            ..
+        }
     ) {}
 }
 

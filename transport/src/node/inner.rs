@@ -336,6 +336,8 @@ impl NodeInner {
         let peers = std::mem::take(&mut *lock(&self.peers));
         for peer in peers {
             peer.push_postponed();
+            // Not waited for: a peer that gets it need not wait for a link that never comes.
+            peer.say_goodbye();
             let mut receive = peer.receive_side();
             peer.end(&mut receive, Ended::Closed);
         }
