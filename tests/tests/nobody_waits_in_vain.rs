@@ -192,6 +192,30 @@ fn a_session_that_is_made_as_its_node_is_closed_is_closed_with_it() {
 }
 
 #[test]
+fn a_session_that_is_made_when_nobody_waits_for_it_any_more_is_closed() {
+    let b = node("b")
+        .listen("tcp://127.0.0.1:0")
+        .timing(ENDLESS)
+        .start()
+        .unwrap();
+    let events = b.events(16);
+    let (proxy, address) = proxy_of(&b);
+    proxy.silence(true);
+    let a = node("a").timing(ENDLESS).start().unwrap();
+    assert!(!is_ready(a.connect_async(&address)));
+    eventually("a dials", || proxy.accepted() == 1);
+    proxy.silence(false);
+    loop {
+        match events.recv_timeout(PATIENCE).expect("the session ends") {
+            Event::Ended { .. } => break,
+            Event::HandshakeFailed { .. } => panic!("nothing was made"),
+            _ => {}
+        }
+    }
+    eventually("a keeps no session", || a.peers().is_empty());
+}
+
+#[test]
 fn the_peers_of_a_node_that_is_dropped_are_told() {
     let b = node("b")
         .listen("tcp://127.0.0.1:0")

@@ -125,41 +125,84 @@ pub(crate) async fn connect(
     }
 }
 
-/// As [`connect`], beside the caller.
+/// As [`connect`], beside the caller. A session that is made when the caller no longer waits for it is closed.
 pub(crate) async fn connect_async(
     node: &Arc<NodeInner>,
     addresses: Vec<String>,
 ) -> Result<Arc<PeerInner>, ConnectError> {
-    type Slot = Mutex<(Option<Result<Arc<PeerInner>, ConnectError>>, Option<Waker>)>;
-    let slot: Arc<Slot> = Arc::default();
+    let awaited = Awaited(Arc::default());
     let connecting = {
-        let (slot, node) = (slot.clone(), node.clone());
-        async move {
-            let result = connect(node, addresses).await;
-            let waker = {
-                let mut slot = lock(&slot);
-                slot.0 = Some(result);
-                slot.1.take()
-            };
-            if let Some(waker) = waker {
-                waker.wake();
-            }
-        }
+        let (slot, node) = (awaited.0.clone(), node.clone());
+        async move { slot.fill(connect(node, addresses).await) }
     };
     node.surroundings
         .start("connect", Box::pin(connecting))
         .map_err(ConnectError::NoThread)?;
-    poll_fn(|context| {
-        let mut slot = lock(&slot);
-        match slot.0.take() {
+    poll_fn(|context| awaited.0.poll(context.waker())).await
+}
+
+type Connected = Result<Arc<PeerInner>, ConnectError>;
+
+/// Where what connects leaves its result for who waits.
+#[derive(Default)]
+struct Slot(Mutex<Waiting>);
+
+#[derive(Default)]
+struct Waiting {
+    result: Option<Connected>,
+    waker: Option<Waker>,
+    is_given_up: bool,
+}
+
+impl Slot {
+    fn fill(&self, result: Connected) {
+        let mut waiting = lock(&self.0);
+        if waiting.is_given_up {
+            drop(waiting);
+            close(result);
+            return;
+        }
+        waiting.result = Some(result);
+        let waker = waiting.waker.take();
+        drop(waiting);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    fn poll(&self, waker: &Waker) -> Poll<Connected> {
+        let mut waiting = lock(&self.0);
+        match waiting.result.take() {
             Some(result) => Poll::Ready(result),
             None => {
-                slot.1 = Some(context.waker().clone());
+                waiting.waker = Some(waker.clone());
                 Poll::Pending
             }
         }
-    })
-    .await
+    }
+}
+
+/// Whoever waits for a slot. Dropped, it gives up.
+struct Awaited(Arc<Slot>);
+
+impl Drop for Awaited {
+    fn drop(&mut self) {
+        let unclaimed = {
+            let mut waiting = lock(&self.0.0);
+            waiting.is_given_up = true;
+            waiting.result.take()
+        };
+        if let Some(result) = unclaimed {
+            close(result);
+        }
+    }
+}
+
+fn close(connected: Connected) {
+    if let Ok(peer) = connected {
+        peer.say_goodbye();
+        peer.finish_close();
+    }
 }
 
 /// Whether a session needs its keeper: it was dialled, is not over, and has no link or not its best.

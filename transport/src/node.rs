@@ -42,7 +42,7 @@ pub enum Drive {
     Caller,
 }
 
-/// A node. Dropping it closes every session without waiting, and what peers have not acknowledged becomes dead letters
+/// A node. Dropping it closes every session without waiting: the peers are told so, and what peers have not acknowledged becomes dead letters
 /// that only a subscriber of [`Node::dead_letters`] still sees; see [`Node::shutdown`].
 pub struct Node {
     pub(crate) inner: Arc<NodeInner>,
@@ -148,21 +148,24 @@ impl Node {
     /// # Errors
     /// [`ConnectError`] of the last address.
     pub fn connect_any(&self, addresses: &[impl AsRef<str>]) -> Result<Peer, ConnectError> {
-        let addresses: Vec<String> = addresses
-            .iter()
-            .map(|address| address.as_ref().to_owned())
-            .collect();
-        run(connect::connect(self.inner.clone(), addresses)).map(Peer)
+        run(connect::connect(self.inner.clone(), owned(addresses))).map(Peer)
     }
 
     /// As [`Node::connect`], as a future that any executor can run; the handshake runs on a thread of its own.
     ///
     /// # Errors
-    /// As [`Node::connect`]. Cancelled, the handshake goes on beside the caller, and may still make a session.
+    /// As [`Node::connect`]. Cancelled, the handshake goes on beside the caller, and a session that it makes is closed.
     pub async fn connect_async(&self, address: &str) -> Result<Peer, ConnectError> {
-        connect::connect_async(&self.inner, vec![address.to_owned()])
-            .await
-            .map(Peer)
+        self.connect_any_async(&[address]).await
+    }
+
+    /// As [`Node::connect_any`], as a future: see [`Node::connect_async`].
+    ///
+    /// # Errors
+    /// As [`Node::connect_any`], and cancelled as [`Node::connect_async`] is.
+    pub async fn connect_any_async(&self, addresses: &[impl AsRef<str>]) -> Result<Peer, ConnectError> {
+        let addresses = owned(addresses);
+        connect::connect_async(&self.inner, addresses).await.map(Peer)
     }
 
     /// The peers whose sessions live: those connected to, and those that connected.
@@ -223,6 +226,11 @@ impl Drop for Node {
             tracing::warn!(%error, "no thread to close a node that was dropped by a notice: it stays");
         }
     }
+}
+
+fn owned(addresses: &[impl AsRef<str>]) -> Vec<String> {
+    let addresses = addresses.iter();
+    addresses.map(|address| address.as_ref().to_owned()).collect()
 }
 
 fn close(inner: &NodeInner, thread: Option<JoinHandle<()>>) {

@@ -69,20 +69,14 @@ impl Drop for KeptConnection {
 /// One node session, over the session of before if that still lives.
 async fn attempt(
     node_server: &ActorRef<NodeServerMessage>,
-    node: &Arc<Node>,
+    node: &Node,
     addresses: &[String],
     peer: &mut Option<Peer>,
     tell: oneshot::Sender<()>,
 ) -> Result<(), SessionError> {
     let living = match peer.take().filter(|peer| peer.ended().is_none()) {
         Some(peer) => peer,
-        None => {
-            let (node, addresses) = (node.clone(), addresses.to_vec());
-            // The handshake blocks.
-            tokio::task::spawn_blocking(move || node.connect_any(&addresses))
-                .await
-                .map_err(|error| SessionError::NodeServer(error.to_string()))??
-        }
+        None => node.connect_any_async(addresses).await?,
     };
     let opened = open_session(node_server, peer.insert(living), Some(tell)).await;
     if matches!(opened, Err(SessionError::TimedOut(_) | SessionError::Open(_))) {

@@ -25,7 +25,7 @@ type Dial = dyn Fn(SocketAddr) -> Vec<String> + Send + Sync;
 
 /// A [`Transport`] of `tellus` over a node: give it to `tellus::cluster::start_endpoint`.
 pub struct RingTransport {
-    node: Arc<Node>,
+    node: Node,
     dial: Box<Dial>,
     connections: Arc<Connections>,
     accepted: Mutex<mpsc::Receiver<Accepted>>,
@@ -54,7 +54,7 @@ impl RingTransport {
         let (give, accepted) = queue();
         tokio::spawn(take_in(listener, connections.clone(), give));
         Ok(RingTransport {
-            node: Arc::new(node),
+            node,
             dial: Box::new(dial),
             connections,
             accepted: Mutex::new(accepted),
@@ -81,12 +81,8 @@ impl RingTransport {
     }
 
     async fn session(&self, addr: SocketAddr) -> Result<Peer, TransportError> {
-        let (node, addresses) = (self.node.clone(), (self.dial)(addr));
-        // The handshake blocks, for 10 s at each address at most.
-        tokio::task::spawn_blocking(move || node.connect_any(&addresses))
-            .await
-            .map_err(TransportError::other)?
-            .map_err(TransportError::other)
+        let connected = self.node.connect_any_async(&(self.dial)(addr)).await;
+        connected.map_err(TransportError::other)
     }
 }
 

@@ -3,12 +3,13 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::Uri;
 use hyper_util::rt::TokioIo;
+use tokio::sync::Mutex;
 use tower_service::Service;
 use transport::stream::StreamOptions;
 use transport::{Node, Peer};
@@ -39,25 +40,18 @@ impl RingConnector {
         }
     }
 
-    fn living(&self) -> Option<Peer> {
-        let known = self.peer.lock().unwrap_or_else(PoisonError::into_inner);
-        known.clone().filter(|peer| peer.ended().is_none())
-    }
-
     async fn session(&self) -> io::Result<Peer> {
-        if let Some(peer) = self.living() {
-            return Ok(peer);
+        // Those who come while somebody connects want the same session.
+        let mut known = self.peer.clone().lock_owned().await;
+        if let Some(peer) = known.as_ref().filter(|peer| peer.ended().is_none()) {
+            return Ok(peer.clone());
         }
-        let this = self.clone();
-        // The handshake blocks, and those who come meanwhile want the same session.
-        let connecting = tokio::task::spawn_blocking(move || {
-            let mut known = this.peer.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(peer) = known.clone().filter(|peer| peer.ended().is_none()) {
-                return Ok(peer);
-            }
-            let peer = this
-                .node
-                .connect_any(&this.addresses)
+        let (node, addresses) = (self.node.clone(), self.addresses.clone());
+        // Beside the caller, who may give up sooner: the next one finds what comes of it.
+        let connecting = tokio::spawn(async move {
+            let peer = node
+                .connect_any_async(&addresses)
+                .await
                 .map_err(|error| io::Error::new(io::ErrorKind::ConnectionRefused, error))?;
             *known = Some(peer.clone());
             Ok(peer)

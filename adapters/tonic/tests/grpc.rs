@@ -162,6 +162,21 @@ async fn tls_goes_on_top_and_a_client_that_trusts_nobody_is_refused() {
 }
 
 #[tokio::test]
+async fn whoever_connects_to_a_server_that_says_nothing_holds_up_nobody_else() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("tcp://{}", silent.local_addr().unwrap());
+    let node = Arc::new(Over::Tcp.builder("client").start_on_tokio().unwrap());
+    let connector = RingConnector::new(node, [address]);
+    let start = Instant::now();
+    // The first of them dials; each gives up long before the handshake does.
+    for _ in 0..2 {
+        let connecting = tokio::time::timeout(Duration::from_millis(100), connector.connect());
+        assert!(connecting.await.is_err());
+    }
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+}
+
+#[tokio::test]
 async fn a_request_says_which_node_it_came_from() {
     let over = Over::Shm;
     let node = over
