@@ -130,6 +130,13 @@ fn a_mailbox_goes_back_and_forth_and_its_sender_follows_over_shm() {
     back_and_forth(Kind::DurableState, "shm");
 }
 
+#[cfg(feature = "verbs")]
+#[test]
+#[ignore = "needs an RDMA device: soft-roce-setup run"]
+fn a_mailbox_goes_back_and_forth_and_its_sender_follows_over_rdma() {
+    back_and_forth(Kind::DurableState, "rdma");
+}
+
 fn back_and_forth(kind: Kind, transport: &str) {
     let hand_overs = times("HAND_OVERS", 40);
     let cluster = Cluster::new(kind, transport);
@@ -176,6 +183,13 @@ fn a_hand_over_with_a_snapshot_and_its_tail_that_a_kill_cuts_short_leaves_one_ow
 #[test]
 fn a_hand_over_that_a_kill_cuts_short_leaves_one_owner_over_shm() {
     cut_short(Kind::DurableState, "shm");
+}
+
+#[cfg(feature = "verbs")]
+#[test]
+#[ignore = "needs an RDMA device: soft-roce-setup run"]
+fn a_hand_over_that_a_kill_cuts_short_leaves_one_owner_over_rdma() {
+    cut_short(Kind::DurableState, "rdma");
 }
 
 fn cut_short(kind: Kind, transport: &str) {

@@ -51,6 +51,13 @@ fn every_message_has_its_effect_once_and_in_order_whoever_is_killed_over_shm() {
     kill_either_over("shm");
 }
 
+#[cfg(feature = "verbs")]
+#[test]
+#[ignore = "needs an RDMA device: soft-roce-setup run"]
+fn every_message_has_its_effect_once_and_in_order_whoever_is_killed_over_rdma() {
+    kill_either_over("rdma");
+}
+
 fn kill_either_over(transport: &str) {
     let kills = times("KILLS", 12);
     let dir = tempfile::tempdir().unwrap();

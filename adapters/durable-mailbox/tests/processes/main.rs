@@ -1,7 +1,7 @@
 //! Processes that send, receive, and hand mailboxes over, while they are killed: this program again, in a role.
 //!
 //! `KILLS`, `HAND_OVERS` and `HAND_OVER_KILLS` say how often, few by default; `TRANSPORT` says over what: `tcp` (the default),
-//! `shm`, or, built with `--features verbs`, `rdma`.
+//! `shm`, or, built with `--features verbs`, `rdma`. Those that are named after a transport use that one.
 
 mod actor;
 mod carried;
