@@ -521,6 +521,36 @@ async fn a_frame_longer_than_allowed_is_refused_with_its_stream() {
     let _ = sending.await.unwrap();
 }
 
+#[tokio::test]
+async fn what_is_flushed_or_ended_leaves_though_its_thread_goes_on() {
+    let mut pair = Pair::over(Over::Tcp).await;
+    let (stream, reading) = pair.stream().await;
+    let (mut writer, _back) = stream.split();
+    let (tell, told) = std::sync::mpsc::channel();
+    // The other node has a thread of its own, and so has who reads from it.
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let (_echo, mut reader) = reading.split();
+            let mut came = [0; 50];
+            reader.read_exact(&mut came).await.unwrap();
+            tell.send(()).unwrap();
+            assert_eq!(reader.read(&mut came).await.unwrap(), 5);
+            assert_eq!(reader.read(&mut came).await.unwrap(), 0);
+            tell.send(()).unwrap();
+        });
+    });
+    for _ in 0..5 {
+        writer.write_all(&[7; 10]).await.unwrap();
+        AsyncWriteExt::flush(&mut writer).await.unwrap();
+    }
+    // Blocks the only thread of the runtime, which drives the node.
+    told.recv_timeout(PATIENCE).expect("what was flushed arrives");
+    writer.write_all(b"more!").await.unwrap();
+    writer.shutdown().await.unwrap();
+    told.recv_timeout(PATIENCE).expect("the end arrives");
+}
+
 #[test]
 fn streams_need_no_runtime_and_speak_futures_io() {
     use futures_util::io::{AsyncReadExt, AsyncWriteExt};

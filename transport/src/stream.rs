@@ -10,13 +10,14 @@
 //!
 //! | word | means |
 //! | --- | --- |
-//! | written, flushed | committed to the session: it arrives, or the session ends and the reader is told so |
+//! | written | committed to the session: it arrives, or the session ends and the reader is told so |
+//! | flushed, ended | and given to the link, as far as that takes it: over TCP to the system, as by a socket's `write` |
 //! | acknowledged | taken by the reader at the other end, out of the stream: not yet more than that |
 //! | finished | the reader has taken everything, the end included |
 //! | dropped without an end | the reader gets everything before, then an error: it can't take a part for the whole |
 //!
 //! What is written leaves at once the first two times after something has come from the peer, and whenever 32 KiB have been
-//! written. Where a task of tokio drives the node, further small pieces leave together when that task has its next turn: once
+//! written. Where a task of tokio drives the node, further small pieces leave together when they are flushed, or when that task has its next turn: once
 //! the writing task waits for something. Over shared memory there is nothing that would have to leave.
 //!
 //! A dead peer is an error at both halves as soon as its session is over: within [`crate::Timing::silence`] and

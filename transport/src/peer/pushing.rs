@@ -57,8 +57,8 @@ impl PeerInner {
         }
     }
 
-    /// As [`PeerInner::flush`], for who has much to push: where another thread is pushing, returns when that one has taken it along.
-    /// Otherwise a thread that came with a few bytes would go on pushing for as long as a long message flows.
+    /// As [`PeerInner::flush`], for who has much to push, or wants it gone: where another thread is pushing, returns when that one has
+    /// taken it along. Otherwise a thread that came with a few bytes would go on pushing for as long as a long message flows.
     pub(crate) fn flush_much(&self) {
         self.flush();
         self.gate.see_pushed(std::thread::yield_now);

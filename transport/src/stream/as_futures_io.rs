@@ -1,5 +1,4 @@
-//! Streams as the byte streams of futures-io. `poll_flush` is done at once, since what is written is committed;
-//! `poll_close` sends the end and does not wait for the reader. See the table of words in [`crate::stream`].
+//! Streams as the byte streams of futures-io. `poll_flush` is [`StreamSender::flush`] and done at once; `poll_close` sends the end and does not wait for the reader. See the table of words in [`crate::stream`].
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -23,6 +22,7 @@ impl AsyncWrite for StreamSender {
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().flush();
         Poll::Ready(Ok(()))
     }
 
@@ -75,6 +75,7 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().sender.flush();
         Poll::Ready(Ok(()))
     }
 

@@ -1,5 +1,4 @@
-//! Streams as tokio's byte streams. `poll_flush` is done at once, since what is written is committed; `poll_shutdown` sends
-//! the end and does not wait for the reader. See the table of words in [`crate::stream`]. Reading and writing use up the
+//! Streams as tokio's byte streams. `poll_flush` is [`StreamSender::flush`] and done at once; `poll_shutdown` sends the end and does not wait for the reader. See the table of words in [`crate::stream`]. Reading and writing use up the
 //! budget of the task, as a socket does, so that a task for which there is always something lets others have their turn.
 
 use std::io::{self, IoSlice};
@@ -34,6 +33,7 @@ impl AsyncWrite for StreamSender {
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().flush();
         Poll::Ready(Ok(()))
     }
 
@@ -98,6 +98,7 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().sender.flush();
         Poll::Ready(Ok(()))
     }
 

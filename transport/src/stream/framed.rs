@@ -90,6 +90,11 @@ impl FrameSender {
         self.0.finish().await
     }
 
+    /// Has what was sent leave now: see [`StreamSender::flush`].
+    pub fn flush(&mut self) {
+        self.0.flush();
+    }
+
     /// Waits until the reader has taken every frame sent so far.
     ///
     /// # Errors

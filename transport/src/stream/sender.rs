@@ -221,12 +221,19 @@ impl StreamSender {
             match self.poll_message(context.waker(), forward::FINISH, 0, |_| {}) {
                 Poll::Ready(Ok(())) => {
                     self.end = End::Sent;
-                    self.route.peer.flush();
+                    self.flush();
                 }
                 other => return other,
             }
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Has what was written leave now, as far as the link takes it, rather than when the task that drives the node has its turn.
+    /// Waits for nobody but a thread that is just pushing.
+    pub fn flush(&mut self) {
+        self.pushed = self.sent;
+        self.route.peer.flush_much();
     }
 
     /// Commits a part of `rest` in one message, as much as fits and credit allows; not pushed yet. How much.
