@@ -542,7 +542,7 @@ async fn what_is_flushed_or_ended_leaves_though_its_thread_goes_on() {
     });
     for _ in 0..5 {
         writer.write_all(&[7; 10]).await.unwrap();
-        AsyncWriteExt::flush(&mut writer).await.unwrap();
+        writer.flush().await.unwrap();
     }
     // Blocks the only thread of the runtime, which drives the node.
     told.recv_timeout(PATIENCE).expect("what was flushed arrives");

@@ -91,8 +91,11 @@ impl FrameSender {
     }
 
     /// Has what was sent leave now: see [`StreamSender::flush`].
-    pub fn flush(&mut self) {
-        self.0.flush();
+    ///
+    /// # Errors
+    /// As [`StreamSender::flush`].
+    pub async fn flush(&mut self) -> Result<(), StreamError> {
+        self.0.flush().await
     }
 
     /// Waits until the reader has taken every frame sent so far.

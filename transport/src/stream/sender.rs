@@ -221,7 +221,7 @@ impl StreamSender {
             match self.poll_message(context.waker(), forward::FINISH, 0, |_| {}) {
                 Poll::Ready(Ok(())) => {
                     self.end = End::Sent;
-                    self.flush();
+                    self.push_now();
                 }
                 other => return other,
             }
@@ -230,8 +230,17 @@ impl StreamSender {
     }
 
     /// Has what was written leave now, as far as the link takes it, rather than when the task that drives the node has its turn.
-    /// Waits for nobody but a thread that is just pushing.
-    pub fn flush(&mut self) {
+    /// Waits for no reader.
+    ///
+    /// # Errors
+    /// [`StreamError`], where the stream is known to go no further.
+    pub async fn flush(&mut self) -> Result<(), StreamError> {
+        self.push_now();
+        self.failed.clone().map_or(Ok(()), Err)
+    }
+
+    /// As [`StreamSender::push`], however little it is.
+    pub(super) fn push_now(&mut self) {
         self.pushed = self.sent;
         self.route.peer.flush_much();
     }
