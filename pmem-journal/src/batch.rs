@@ -3,10 +3,10 @@
 use crate::error::{Error, Result};
 use crate::event::{Appended, Event, Expected};
 use crate::format::{self, FLAG_BATCH_END, FLAG_BATCH_START, MAX_EXTENSION, MAX_PAYLOAD, Place};
-use crate::index::Span;
-use crate::journal::State;
 use crate::medium::MediumFile;
 use crate::segment;
+use crate::span::Span;
+use crate::state::State;
 
 /// A large batch is written as it is encoded, in pieces that end at multiples of this many bytes of the file, so that the medium
 /// works meanwhile, by whole pages and requests that follow upon one another. In tests they are small, so that crashes fall

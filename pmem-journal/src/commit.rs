@@ -7,114 +7,22 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::task::{Poll, Waker};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::batch::Taken;
 use crate::error::Result;
 use crate::event::{Appended, Event, Expected};
 use crate::gate::Gate;
-use crate::journal::{Journal, Segment, State};
-use crate::queue::{self, Commits, Queue, Turn};
+use crate::journal::Journal;
+use crate::queue::{self, Commits, Turn};
+use crate::state::State;
 use crate::sync::Patience;
+use crate::sync_thread::{Job, SyncThread};
 
 /// A sync that takes longer is slept through.
 const LONGEST_WATCH: Duration = Duration::from_micros(200);
-
-/// The group that is gathering, and what the last ones were like.
-#[derive(Default)]
-pub(crate) struct Group {
-    queue: Queue,
-    appends: u32,
-    expected: u32,
-    last_sync: Duration,
-    /// The buffer not in use, kept for its capacity.
-    idle: Vec<u8>,
-    /// The thread that syncs for futures, once there was one.
-    helper: Option<Helper>,
-}
-
-/// Bytes to be written and synced.
-struct Job {
-    segment: Arc<Segment>,
-    bytes: Vec<u8>,
-    log_end: u64,
-    next_position: u64,
-}
-
-impl Job {
-    fn run(&self) -> io::Result<()> {
-        // Everything may have been written ahead.
-        if !self.bytes.is_empty() {
-            let at = self.segment.header.offset_of(self.log_end) - self.bytes.len() as u64;
-            self.segment.file.write_at(at, &self.bytes)?;
-        }
-        self.segment.file.commit()
-    }
-}
-
-/// A thread that syncs for futures. It touches no journal: what it did lies in `done` until somebody settles it.
-struct Helper {
-    jobs: Sender<(Job, u64)>,
-    shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
-}
-
-#[derive(Default)]
-struct Shared {
-    done: Mutex<Option<(Job, io::Result<()>)>>,
-    wakers: Mutex<Vec<Waker>>,
-}
-
-impl Helper {
-    fn start(gate: &Arc<Gate>) -> io::Result<Helper> {
-        let (jobs, todo) = channel::<(Job, u64)>();
-        let shared = Arc::new(Shared::default());
-        let (gate, theirs) = (Arc::clone(gate), Arc::clone(&shared));
-        let thread = std::thread::Builder::new()
-            .name("journal-sync".to_owned())
-            .spawn(move || {
-                for (job, ended) in todo {
-                    let written = job.run();
-                    *theirs.done.lock().unwrap_or_else(PoisonError::into_inner) = Some((job, written));
-                    theirs.wake();
-                    // Threads that wait settle it if no future is polled.
-                    gate.open(ended, 0);
-                }
-            })?;
-        Ok(Helper {
-            jobs,
-            shared,
-            thread: Some(thread),
-        })
-    }
-}
-
-impl Shared {
-    fn wake(&self) {
-        let wakers = std::mem::take(&mut *self.wakers.lock().unwrap_or_else(PoisonError::into_inner));
-        wakers.into_iter().for_each(Waker::wake);
-    }
-}
-
-impl Drop for Helper {
-    fn drop(&mut self) {
-        self.jobs = channel().0;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-impl Group {
-    /// Whether a job is under way.
-    pub(crate) fn is_syncing(&self) -> bool {
-        self.queue.is_syncing()
-    }
-}
 
 impl State {
     /// Takes what is pending; nobody else may until it is settled.
@@ -138,38 +46,29 @@ impl State {
             Ok(()) => self.committed(job.log_end, job.next_position),
             Err(e) => Err(self.poison(&format!("a write or sync failed: {e}"))),
         };
-        if let Some(helper) = &self.group.helper {
-            helper.shared.wake();
+        if let Some(thread) = &self.group.sync_thread {
+            thread.wake_all();
         }
         ended
     }
 
-    /// Lets the helper end, and settles what it did.
-    pub(crate) fn dismiss_helper(&mut self) {
-        let Some(helper) = self.group.helper.take() else {
-            return;
-        };
-        let shared = Arc::clone(&helper.shared);
-        drop(helper);
-        let done = shared.done.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some((job, written)) = done {
+    /// Settles what the thread that syncs for futures has done meanwhile.
+    fn settle_done(&mut self) {
+        if let Some((job, written)) = self.group.sync_thread.as_ref().and_then(SyncThread::done) {
             self.settle(job, written);
         }
-        shared.wake();
     }
 
-    /// Settles what the helper has done meanwhile.
-    fn settle_helper(&mut self) {
-        let Some(helper) = &self.group.helper else { return };
-        let done = helper
-            .shared
-            .done
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some((job, written)) = done {
+    /// Lets that thread end, and settles what it did.
+    pub(crate) fn end_sync_thread(&mut self) {
+        let Some(mut thread) = self.group.sync_thread.take() else {
+            return;
+        };
+        thread.end();
+        if let Some((job, written)) = thread.done() {
             self.settle(job, written);
         }
+        thread.wake_all();
     }
 }
 
@@ -182,7 +81,7 @@ impl Commits for Journal {
     }
 
     fn turn(&self, state: &mut MutexGuard<'_, State>, end: u64) -> Result<Turn> {
-        state.settle_helper();
+        state.settle_done();
         if state.durable < end {
             state.refuse_if_poisoned()?;
         }
@@ -276,7 +175,7 @@ impl Journal {
         };
         poll_fn(|context| {
             let mut state = self.lock();
-            state.settle_helper();
+            state.settle_done();
             if state.durable >= end {
                 return Poll::Ready(Ok::<(), crate::Error>(()));
             }
@@ -288,25 +187,20 @@ impl Journal {
         Ok(appended)
     }
 
-    /// Notes whom to wake, and has the helper sync if nobody does.
+    /// Notes whom to wake, and has the thread for futures sync if nobody does.
     fn hand_over(&self, state: &mut State, waker: &Waker) -> Result<()> {
-        if state.group.helper.is_none() {
-            let helper =
-                Helper::start(&self.gate).map_err(crate::Error::io("start a thread for", self.dir()))?;
-            state.group.helper = Some(helper);
+        if state.group.sync_thread.is_none() {
+            let thread =
+                SyncThread::start(&self.gate).map_err(crate::Error::io("start a thread for", self.dir()))?;
+            state.group.sync_thread = Some(thread);
         }
         let job = (!state.group.is_syncing()).then(|| (state.take_job(), state.group.queue.begin()));
-        let Some(helper) = &state.group.helper else {
+        let Some(thread) = &state.group.sync_thread else {
             return Ok(());
         };
-        helper
-            .shared
-            .wakers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(waker.clone());
-        if let Some(job) = job
-            && helper.jobs.send(job).is_err()
+        thread.wake_later(waker.clone());
+        if let Some((job, number)) = job
+            && !thread.sync(job, number)
         {
             return Err(state.poison("the thread that syncs is gone"));
         }

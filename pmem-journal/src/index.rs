@@ -10,12 +10,12 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::error::Result;
-use crate::event::Appended;
 use crate::filter;
 use crate::floor::Floor;
 use crate::format::{FLAG_BATCH_END, FLAG_BATCH_START, Header, Invalid};
 use crate::indexes::Indexes;
 use crate::recover::Learner;
+use crate::span::Span;
 
 /// Hashes ids that may be chosen by strangers: a folded multiply under a seed of this process.
 #[derive(Clone)]
@@ -58,25 +58,6 @@ impl Hasher for Folded {
     fn write_u128(&mut self, id: u128) {
         self.write_u64(id as u64);
         self.write_u64((id >> 64) as u64);
-    }
-}
-
-/// The batch that a key was used in.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Span {
-    pub(crate) first: u64,
-    pub(crate) last: u64,
-    pub(crate) sequence: u64,
-}
-
-impl Span {
-    pub(crate) fn appended(self, duplicate: bool) -> Appended {
-        Appended {
-            first_position: self.first,
-            last_position: self.last,
-            sequence: self.sequence,
-            duplicate,
-        }
     }
 }
 

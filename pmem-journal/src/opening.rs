@@ -5,15 +5,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::clock::Clock;
-use crate::commit::Group;
 use crate::error::{Error, Result};
 use crate::floor;
 use crate::format::{self, CONTROL_EPOCH, JournalId};
 use crate::gate::Gate;
+use crate::group::Group;
 use crate::index::{Index, Learned};
 use crate::indexer::Indexer;
 use crate::indexes::Indexes;
-use crate::journal::{Journal, Segment, State};
+use crate::journal::Journal;
 use crate::lock::WriterLock;
 use crate::medium::direct;
 use crate::medium::file::FileMedium;
@@ -28,10 +28,11 @@ use crate::recover::{Recovery, recover};
 use crate::reserve::{self, Reserve};
 use crate::rotation::{make_segment, seal};
 use crate::scan::Checks;
-use crate::segment::{self, DATA, Header, SPARE};
+use crate::segment::{self, DATA, Header, SPARE, Segment};
 use crate::segment_index;
 use crate::snapshot;
 use crate::spare::SpareMaker;
+use crate::state::State;
 
 impl Journal {
     /// Opens or creates the journal in `dir` with the default options.

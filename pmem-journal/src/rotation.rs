@@ -4,10 +4,11 @@ use std::path::Path;
 use std::sync::{Arc, MutexGuard};
 
 use crate::error::{Error, Result};
-use crate::journal::{Journal, Segment, State};
+use crate::journal::Journal;
 use crate::medium::{Medium, MediumFile};
-use crate::segment::{self, DATA, Footer, Header, SPARE};
+use crate::segment::{self, DATA, Footer, Header, SPARE, Segment};
 use crate::spare::SpareMaker;
+use crate::state::State;
 
 /// Sealed segments whose entities and keys may be kept in memory because they have no index yet.
 const MOST_WAITING: usize = 4;

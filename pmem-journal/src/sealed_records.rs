@@ -2,11 +2,11 @@
 
 use crate::error::{Error, Result};
 use crate::format::{FLAG_BATCH_END, Header as Record};
-use crate::index::Span;
 use crate::medium::{Medium, MediumFile};
 use crate::open_segment::OpenSegment;
 use crate::scan::{Checks, Scanner, Step};
 use crate::segment::{self, Footer, Header};
+use crate::span::Span;
 
 /// A sealed segment: its file, and what its two ends say.
 pub(crate) struct Sealed {

@@ -55,6 +55,12 @@ pub(crate) fn open(medium: &dyn Medium, index: u64) -> Result<(String, Box<dyn M
     Ok((name, file, header))
 }
 
+/// The segment being written.
+pub(crate) struct Segment {
+    pub(crate) header: Header,
+    pub(crate) file: Box<dyn MediumFile>,
+}
+
 /// What the first 128 bytes say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
