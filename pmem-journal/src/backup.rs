@@ -20,8 +20,8 @@ use crate::options::Progress;
 use crate::reader::Reader;
 use crate::scan::Checks;
 use crate::segment::{self, Footer, Header};
-use crate::snapshot;
 use crate::snapshot_format::{self, SnapshotChecks};
+use crate::snapshot_slots;
 use crate::upkeep::Upkeep;
 use crate::verify::verify;
 
@@ -114,7 +114,9 @@ impl Reader {
         let found = verify(&to, Checks::ALL, progress)?.report;
         let end = found.next_position;
         let mut snapshots = 0;
-        for (name, entity) in snapshot::files(&from).map_err(Error::io("list", snapshot::DIRECTORY))? {
+        for (name, entity) in
+            snapshot_slots::files(&from).map_err(Error::io("list", snapshot_slots::DIRECTORY))?
+        {
             let file = match from.open(&name, Access::Read) {
                 // Another took its place meanwhile, under another name.
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
@@ -124,7 +126,7 @@ impl Reader {
             if let Ok(snapshot) = read.as_ref()
                 && snapshot.position < end
             {
-                make_directory(&to, snapshot::DIRECTORY)?;
+                make_directory(&to, snapshot_slots::DIRECTORY)?;
                 store(&to, &name, &snapshot_format::encode(&journal, snapshot))?;
                 snapshots += 1;
             }
@@ -139,10 +141,10 @@ impl Reader {
             }
         }
         if snapshots > 0 {
-            let directory = to.directory(snapshot::DIRECTORY);
+            let directory = to.directory(snapshot_slots::DIRECTORY);
             directory
                 .sync_dir()
-                .map_err(Error::io("sync", snapshot::DIRECTORY))?;
+                .map_err(Error::io("sync", snapshot_slots::DIRECTORY))?;
         }
         Ok(Backup {
             segments: listing.segments.len() as u64,

@@ -2,7 +2,8 @@
 
 use crate::error::{Error, Result};
 use crate::event::{Appended, Event, Expected};
-use crate::format::{self, FLAG_BATCH_END, FLAG_BATCH_START, MAX_EXTENSION, MAX_PAYLOAD, Place};
+use crate::extension::{self, LONGEST_TAG, MAX_EXTENSION};
+use crate::format::{self, FLAG_BATCH_END, FLAG_BATCH_START, MAX_PAYLOAD, Place};
 use crate::medium::MediumFile;
 use crate::segment;
 use crate::span::Span;
@@ -206,9 +207,9 @@ impl State {
 
 #[inline(never)]
 fn refuse_large_tags(event: &Event<'_>) -> Result<()> {
-    let extension = format::extension_len(event);
+    let extension = extension::len(event.tags, event.correlation);
     let longest = event.tags.iter().map(|tag| tag.len()).max().unwrap_or(0);
-    if extension > MAX_EXTENSION || longest > 255 {
+    if extension > MAX_EXTENSION || longest > LONGEST_TAG {
         return Err(Error::TagsTooLarge {
             len: extension.max(longest),
             max: MAX_EXTENSION,

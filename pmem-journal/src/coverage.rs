@@ -11,8 +11,8 @@ use crate::error::{Error, Result};
 use crate::event::EntityId;
 use crate::format::JournalId;
 use crate::medium::Medium;
-use crate::snapshot::{self, DIRECTORY};
 use crate::snapshot_format::SnapshotChecks;
+use crate::snapshot_slots::{self, DIRECTORY};
 
 /// Snapshots that must cover an event before it may go.
 pub(crate) const SNAPSHOTS: usize = 2;
@@ -88,7 +88,7 @@ impl<'a> Coverage<'a> {
             header: self.guards.verified,
             payload: self.guards.verified,
         };
-        let slots = snapshot::slots(self.medium, &self.journal, EntityId(entity), self.end, checks)?;
+        let slots = snapshot_slots::slots(self.medium, &self.journal, EntityId(entity), self.end, checks)?;
         let mut sequences: Vec<u64> = slots
             .into_iter()
             .filter_map(|slot| slot.found.ok().map(|snapshot| snapshot.sequence))

@@ -13,8 +13,8 @@ use crate::publish;
 use crate::scan::{Checks, Scanner, Step};
 use crate::segment::{self, DATA, Header};
 use crate::segment_index;
-use crate::snapshot;
 use crate::snapshot_format::{self, SnapshotChecks};
+use crate::snapshot_slots;
 
 /// Where a journal is to end.
 pub(crate) struct Cut {
@@ -71,7 +71,9 @@ impl Cut {
 /// Snapshots of events at `position` and after, and those that cannot be read.
 pub(crate) fn snapshots_from(medium: &dyn Medium, journal: &JournalId, position: u64) -> Result<Vec<String>> {
     let mut from = Vec::new();
-    for (name, entity) in snapshot::files(medium).map_err(Error::io("list", snapshot::DIRECTORY))? {
+    for (name, entity) in
+        snapshot_slots::files(medium).map_err(Error::io("list", snapshot_slots::DIRECTORY))?
+    {
         let file = medium.open(&name, Access::Read);
         let file = file.map_err(Error::io("open", &name))?;
         let read = snapshot_format::read(&*file, journal, entity, SnapshotChecks::ALL);
@@ -103,9 +105,9 @@ pub(crate) fn make_aside(medium: &dyn Medium) -> Result<String> {
 /// Makes durable what an interrupted cut or repair left, so that what the next one finds stays as it is found.
 pub(crate) fn settle(medium: &dyn Medium) -> Result<()> {
     sync_dir(medium, "")?;
-    match medium.directory(snapshot::DIRECTORY).sync_dir() {
+    match medium.directory(snapshot_slots::DIRECTORY).sync_dir() {
         Err(e) if e.kind() != io::ErrorKind::NotFound => {
-            return Err(Error::io("sync the directory", snapshot::DIRECTORY)(e));
+            return Err(Error::io("sync the directory", snapshot_slots::DIRECTORY)(e));
         }
         _ => {}
     }

@@ -6,6 +6,8 @@ use std::fmt;
 
 use sha2::{Digest, Sha256};
 
+use crate::extension;
+
 /// 128 bits that name an entity: an account, an actor, an aggregate.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EntityId(pub u128);
@@ -158,17 +160,12 @@ pub struct Recorded<'a> {
 impl<'a> Recorded<'a> {
     /// Its tags, in the order given.
     pub fn tags(&self) -> impl Iterator<Item = &'a str> + use<'a> {
-        crate::format::extension_items(self.extension)
-            .filter(|(kind, _)| *kind == crate::format::EXTENSION_TAG)
-            .filter_map(|(_, bytes)| std::str::from_utf8(bytes).ok())
+        extension::tags(self.extension)
     }
 
     /// Its correlation id.
     pub fn correlation(&self) -> Option<u128> {
-        crate::format::extension_items(self.extension)
-            .find(|(kind, _)| *kind == crate::format::EXTENSION_CORRELATION)
-            .and_then(|(_, bytes)| bytes.try_into().ok())
-            .map(u128::from_le_bytes)
+        extension::correlation(self.extension)
     }
 
     /// A copy that lives on its own.

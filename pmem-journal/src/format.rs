@@ -5,10 +5,11 @@
 
 mod encode;
 
-pub(crate) use encode::{Encoded, Place, encode, encode_control, encoded_len, extension_len};
+pub(crate) use encode::{Encoded, Place, encode, encode_control, encoded_len};
 
 use crate::checksum;
 use crate::event::{EntityId, Recorded};
+use crate::extension::MAX_EXTENSION;
 
 /// Where each field of a record header lies.
 pub(crate) mod field {
@@ -35,8 +36,6 @@ pub(crate) const KEY: usize = 16;
 pub(crate) const ALIGN: usize = 16;
 /// Largest payload.
 pub const MAX_PAYLOAD: usize = 16 << 20;
-/// Largest extension (tags and correlation id) in bytes.
-pub const MAX_EXTENSION: usize = u16::MAX as usize;
 /// Largest record.
 pub(crate) const MAX_RECORD: usize = HEADER + KEY + MAX_EXTENSION + MAX_PAYLOAD;
 
@@ -54,9 +53,6 @@ const KNOWN_FLAGS: u16 = FLAG_BATCH_START | FLAG_BATCH_END | FLAG_CONTROL | FLAG
 pub(crate) const CONTROL_EPOCH: u16 = 1;
 /// Control kind: the writer closed the journal in good order.
 pub(crate) const CONTROL_CLOSE: u16 = 2;
-
-pub(crate) const EXTENSION_TAG: u8 = 1;
-pub(crate) const EXTENSION_CORRELATION: u8 = 2;
 
 /// Identity of the journal: 16 random bytes chosen when it is created.
 pub(crate) type JournalId = [u8; 16];
@@ -216,18 +212,6 @@ pub(crate) fn check(record: &[u8], header: &Header, salt: u32) -> Result<(), Inv
             computed,
         })
     }
-}
-
-/// The items of an extension; stops at the first that does not fit.
-pub(crate) fn extension_items(mut bytes: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
-    std::iter::from_fn(move || {
-        let [kind, len, rest @ ..] = bytes else {
-            return None;
-        };
-        let (item, rest) = rest.split_at_checked(usize::from(*len))?;
-        bytes = rest;
-        Some((*kind, item))
-    })
 }
 
 #[cfg(test)]

@@ -10,8 +10,9 @@ use crate::medium::{Access, Medium};
 use crate::reader::Reader;
 use crate::segment::{self, Header};
 use crate::select::{Selected, Selection};
-use crate::snapshot::{self, FoundSnapshot, RefusedSnapshot, Snapshot};
+use crate::snapshot::{FoundSnapshot, RefusedSnapshot, Snapshot};
 use crate::snapshot_format::SnapshotChecks;
+use crate::snapshot_slots;
 
 /// Snapshot and later events of one entity. The events are an iterator, which ends after its first error.
 ///
@@ -51,7 +52,7 @@ impl Reader {
     pub fn snapshot(&self, entity: EntityId) -> Result<FoundSnapshot> {
         let medium = FileMedium::new(self.dir());
         let journal = journal_id(&medium, self)?;
-        snapshot::find(&medium, &journal, entity, u64::MAX, SnapshotChecks::ALL)
+        snapshot_slots::find(&medium, &journal, entity, u64::MAX, SnapshotChecks::ALL)
     }
 
     /// What is kept of the entity: its newest good snapshot, and its events after that, up to what is durable now.

@@ -7,8 +7,9 @@ use crate::history::journal_id;
 use crate::medium::file::FileMedium;
 use crate::medium::{Access, Medium};
 use crate::reader::Reader;
-use crate::snapshot::{self, Snapshot};
+use crate::snapshot::Snapshot;
 use crate::snapshot_format::{self, SnapshotChecks};
+use crate::snapshot_slots;
 
 /// A snapshot's file and what is in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +36,9 @@ impl Reader {
     pub fn for_each_snapshot(&self, mut each: impl FnMut(ListedSnapshot)) -> Result<()> {
         let medium = FileMedium::new(self.dir());
         let journal = journal_id(&medium, self)?;
-        for (file, entity) in snapshot::files(&medium).map_err(Error::io("list", snapshot::DIRECTORY))? {
+        for (file, entity) in
+            snapshot_slots::files(&medium).map_err(Error::io("list", snapshot_slots::DIRECTORY))?
+        {
             let found = match medium.open(&file, Access::Read) {
                 // Replaced by a newer one in this instant.
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,

@@ -13,8 +13,9 @@ use crate::publish;
 use crate::repair::repair_on;
 use crate::scan::Checks;
 use crate::segment::{self, DATA, FOOTER};
-use crate::snapshot::{self, Snapshot};
+use crate::snapshot::Snapshot;
 use crate::snapshot_format::SnapshotChecks;
+use crate::snapshot_slots;
 use crate::truncate::truncate_on;
 use crate::upkeep_crash_tests::kept;
 use crate::verify::verify;
@@ -60,8 +61,8 @@ fn check_journal(suite: Suite, disk: &Disk) -> Result<u64, String> {
     if !all.get(&1).into_iter().flatten().cloned().eq(sent) {
         return Err(format!("not the first {end} events"));
     }
-    let newest =
-        snapshot::find(&medium, &id, EntityId(1), end, SnapshotChecks::ALL).map_err(|e| e.to_string())?;
+    let newest = snapshot_slots::find(&medium, &id, EntityId(1), end, SnapshotChecks::ALL)
+        .map_err(|e| e.to_string())?;
     if let Some(refused) = newest.refused.first() {
         return Err(format!("a snapshot that cannot be used: {refused:?}"));
     }

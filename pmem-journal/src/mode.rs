@@ -1,4 +1,4 @@
-//! How bytes become durable here: which ways exist, which one a directory can give, and why.
+//! How bytes become durable: which ways exist, and which one a directory can give and why.
 //!
 //! The mode is found by probing the directory itself, never assumed from a name or an environment variable, and the
 //! reason is kept so that a person can read it. A caller who must have a mode requires it and gets an error instead
@@ -78,10 +78,4 @@ pub struct Probe {
     pub mode: Mode,
     /// Why this one, for a person.
     pub reason: String,
-}
-
-/// Finds the strongest mode that `dir` can give, by trying it on a file there.
-pub fn probe(dir: impl AsRef<std::path::Path>) -> crate::Result<Probe> {
-    let dir = dir.as_ref();
-    crate::medium::pmem::probe(dir).map_err(crate::Error::io("probe", dir))
 }

@@ -17,8 +17,8 @@ use crate::journal::Journal;
 use crate::lock::WriterLock;
 use crate::medium::direct;
 use crate::medium::file::FileMedium;
-use crate::medium::pmem::{self, probe};
-use crate::medium::{Access, Medium, UNFINISHED};
+use crate::medium::pmem;
+use crate::medium::{Access, Medium, UNFINISHED, probe};
 use crate::mode::{Mode, Probe};
 use crate::options::Options;
 use crate::publish::Publisher;
@@ -30,7 +30,7 @@ use crate::rotation::{make_segment, seal};
 use crate::scan::Checks;
 use crate::segment::{self, DATA, Header, SPARE, Segment};
 use crate::segment_index;
-use crate::snapshot;
+use crate::snapshot_slots;
 use crate::spare::SpareMaker;
 use crate::state::State;
 
@@ -99,7 +99,7 @@ impl Journal {
         let mut learned = Learned::default();
         let recovered = recover(&*medium, checks, &mut learned, &*options.progress.0)?;
         remove_leftovers(&*medium)
-            .and_then(|()| snapshot::remove_leftovers(&*medium))
+            .and_then(|()| snapshot_slots::remove_leftovers(&*medium))
             .map_err(Error::io("remove what a crash left in", dir))?;
         let names = medium.list().map_err(Error::io("list", dir))?;
         let published = Arc::new(Published::default());
@@ -295,7 +295,7 @@ fn take_lock(dir: &Path) -> Result<WriterLock> {
 }
 
 fn choose_mode(dir: &Path, options: &Options) -> Result<Probe> {
-    let found = probe(dir).map_err(Error::io("probe", dir))?;
+    let found = probe(dir)?;
     match options.require {
         None => Ok(found),
         Some(mode) if mode == found.mode => Ok(found),

@@ -14,8 +14,8 @@ use crate::reader::Reader;
 use crate::scan::{Checks, Scanner, Step};
 use crate::sealed_records::Sealed;
 use crate::segment::{self, DATA, Footer, Header};
-use crate::snapshot;
 use crate::snapshot_format::{self, SnapshotChecks};
+use crate::snapshot_slots;
 use crate::verify::verify;
 
 /// What is wrong, and what repairing does about it.
@@ -153,7 +153,9 @@ pub(crate) fn repair_on(medium: &dyn Medium, apply: bool) -> Result<(Vec<Repair>
         cut::apply(medium, &aside, &cut, &later)?;
     }
     let journal = last_header(medium)?.journal;
-    for (file, entity) in snapshot::files(medium).map_err(Error::io("list", snapshot::DIRECTORY))? {
+    for (file, entity) in
+        snapshot_slots::files(medium).map_err(Error::io("list", snapshot_slots::DIRECTORY))?
+    {
         let open = medium
             .open(&file, Access::Read)
             .map_err(Error::io("open", &file))?;

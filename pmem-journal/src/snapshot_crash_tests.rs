@@ -10,8 +10,9 @@ use crate::event::{EntityId, Event, Expected};
 use crate::journal::Journal;
 use crate::medium::Medium;
 use crate::medium::sim::{Disk, Kind, SimMedium, Site};
-use crate::snapshot::{self, DIRECTORY, FoundSnapshot, Snapshot};
+use crate::snapshot::{FoundSnapshot, Snapshot};
 use crate::snapshot_format::SnapshotChecks;
+use crate::snapshot_slots::{self, DIRECTORY};
 
 const ENTITY: EntityId = EntityId(7);
 const KEEP: usize = 2;
@@ -55,7 +56,7 @@ fn found(journal: &Journal, medium: &SimMedium, checks: SnapshotChecks) -> Resul
         let state = journal.lock();
         (state.segment.header.journal, state.durable_events())
     };
-    snapshot::find(medium, &id, ENTITY, end, checks).map_err(|e| e.to_string())
+    snapshot_slots::find(medium, &id, ENTITY, end, checks).map_err(|e| e.to_string())
 }
 
 fn check(suite: Suite, disk: &Disk, model: &Model) -> Result<Model, String> {

@@ -13,7 +13,7 @@ use std::fmt;
 
 use crate::error::{Error, Result, RuleError, UpcastError};
 use crate::event::{OwnedEvent, Recorded};
-use crate::format::{EXTENSION_CORRELATION, EXTENSION_TAG};
+use crate::extension;
 
 /// Rules that one event may take on its way to its newest forms.
 pub const MAX_UPCASTS: usize = 4096;
@@ -256,14 +256,8 @@ impl Forms<'_> {
 
 fn extension_of(event: &OwnedEvent) -> Vec<u8> {
     let mut extension = Vec::new();
-    if let Some(id) = event.correlation {
-        extension.extend_from_slice(&[EXTENSION_CORRELATION, 16]);
-        extension.extend_from_slice(&id.to_le_bytes());
-    }
-    for tag in &event.tags {
-        extension.extend_from_slice(&[EXTENSION_TAG, tag.len() as u8]);
-        extension.extend_from_slice(tag.as_bytes());
-    }
+    let tags = event.tags.iter().map(String::as_str);
+    extension::append(&mut extension, tags, event.correlation);
     extension
 }
 

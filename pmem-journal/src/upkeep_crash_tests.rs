@@ -19,8 +19,9 @@ use crate::medium::{Access, Medium};
 use crate::retention::Retention;
 use crate::scan::{Checks, Scanner, Step};
 use crate::segment::{self, Footer, Header};
-use crate::snapshot::{self, Snapshot};
+use crate::snapshot::Snapshot;
 use crate::snapshot_format::SnapshotChecks;
+use crate::snapshot_slots;
 use crate::verify::verify;
 
 const SEGMENT: u64 = 16 << 10;
@@ -169,7 +170,7 @@ fn check(suite: Suite, disk: &Disk, model: &Model) -> Result<(), String> {
     };
     let kept = kept(&journal, &medium).map_err(|e| e.to_string())?;
     for entity in ENTITIES {
-        let found = snapshot::find(&medium, &id, EntityId(entity), end, SnapshotChecks::ALL)
+        let found = snapshot_slots::find(&medium, &id, EntityId(entity), end, SnapshotChecks::ALL)
             .map_err(|e| e.to_string())?;
         if let Some(refused) = found.refused.first() {
             return Err(format!("a crash left a bad snapshot: {refused:?}"));

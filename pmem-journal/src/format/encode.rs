@@ -1,8 +1,9 @@
 //! From an event to the bytes of its record.
 
-use super::{ALIGN, EXTENSION_CORRELATION, EXTENSION_TAG, FLAG_CONTROL, FLAG_KEY, HEADER, KEY, padded};
+use super::{ALIGN, FLAG_CONTROL, FLAG_KEY, HEADER, KEY, padded};
 use crate::checksum;
 use crate::event::{EntityId, Event};
+use crate::extension;
 
 /// What the header says besides the event itself.
 #[derive(Clone, Copy, Debug)]
@@ -16,18 +17,13 @@ pub(crate) struct Place {
     pub(crate) timestamp: u64,
 }
 
-pub(crate) fn extension_len(event: &Event<'_>) -> usize {
-    event.tags.iter().map(|tag| 2 + tag.len()).sum::<usize>()
-        + if event.correlation.is_some() { 18 } else { 0 }
-}
-
 fn key_len(event: &Event<'_>) -> usize {
     if event.idempotency_key == 0 { 0 } else { KEY }
 }
 
 /// Bytes of the event's record on the medium, padding included.
 pub(crate) fn encoded_len(event: &Event<'_>) -> usize {
-    padded(HEADER + key_len(event) + extension_len(event) + event.payload.len())
+    padded(HEADER + key_len(event) + extension::len(event.tags, event.correlation) + event.payload.len())
 }
 
 /// A record, ready to be written once it has its checksum: limits have been checked.
@@ -110,14 +106,7 @@ fn encode_prefix(event: &Event<'_>, out: &mut Vec<u8>) -> usize {
         out.extend_from_slice(&event.idempotency_key.to_le_bytes());
     }
     let key = out.len();
-    if let Some(id) = event.correlation {
-        out.extend_from_slice(&[EXTENSION_CORRELATION, 16]);
-        out.extend_from_slice(&id.to_le_bytes());
-    }
-    for tag in event.tags {
-        out.extend_from_slice(&[EXTENSION_TAG, tag.len() as u8]);
-        out.extend_from_slice(tag.as_bytes());
-    }
+    extension::append(out, event.tags.iter().copied(), event.correlation);
     out.len() - key
 }
 

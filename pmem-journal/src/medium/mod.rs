@@ -13,6 +13,7 @@ pub(crate) mod in_memory;
 mod nt;
 #[allow(unsafe_code)]
 pub(crate) mod pmem;
+mod probe;
 #[allow(unsafe_code)]
 pub(crate) mod read_map;
 #[cfg(test)]
@@ -22,6 +23,7 @@ mod writeback;
 
 use std::io;
 
+pub use probe::probe;
 use read_map::ReadMap;
 
 use crate::format::Encoded;

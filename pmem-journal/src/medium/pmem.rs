@@ -7,8 +7,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::Path;
+use std::os::unix::fs::FileExt;
 use std::ptr::NonNull;
 
 use rustix::io::Errno;
@@ -16,7 +15,7 @@ use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 
 use super::MediumFile;
 use crate::format::Encoded;
-use crate::mode::{Mode, Probe};
+use crate::mode::Mode;
 
 /// The file, all of it mapped for writing. `mode` is one of `Pmem`, `Eadr` (probed before) and `Volatile`.
 pub(crate) fn mapped(file: File, mode: Mode) -> io::Result<Box<dyn MediumFile>> {
@@ -168,78 +167,9 @@ impl MediumFile for MappedFile {
     }
 }
 
-/// Finds the strongest mode of a directory by trying it on a file there.
-pub(crate) fn probe(dir: &Path) -> io::Result<Probe> {
-    if !cfg!(target_arch = "x86_64") {
-        let reason = "persistent memory is written by x86_64 instructions only in this version".to_owned();
-        return Ok(Probe {
-            mode: Mode::Buffered,
-            reason,
-        });
-    }
-    let name = format!("probe-{}.tmp", std::process::id());
-    let path = dir.join(&name);
-    let file = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .open(&path)?;
-    let _ = std::fs::remove_file(&path);
-    // Nothing is stored through the mapping, so a hole will do: a journal on a full disk still opens.
-    file.set_len(4096)?;
-    match Mapping::new(&file, 4096, MapFlags::SHARED_VALIDATE | MapFlags::SYNC) {
-        Ok(_) => Ok(match persistence_domain(&file) {
-            Some(domain) if domain == "cpu_cache" => Probe {
-                mode: Mode::Eadr,
-                reason:
-                    "MAP_SYNC granted, and the platform flushes CPU caches on power loss (persistence_domain \
-                         is cpu_cache)"
-                        .to_owned(),
-            },
-            domain => Probe {
-                mode: Mode::Pmem,
-                reason: format!(
-                    "MAP_SYNC granted; persistence_domain is {}, so stores go around the cache",
-                    domain.as_deref().unwrap_or("not stated")
-                ),
-            },
-        }),
-        Err(refusal) => {
-            let dax = rustix::fs::statx(
-                &file,
-                "",
-                rustix::fs::AtFlags::EMPTY_PATH,
-                rustix::fs::StatxFlags::empty(),
-            )
-            .is_ok_and(|s| s.stx_attributes.contains(rustix::fs::StatxAttributes::DAX));
-            Ok(if dax {
-                Probe {
-                    mode: Mode::DaxNoSync,
-                    reason: format!("a DAX file, but MAP_SYNC was refused ({refusal}): pwrite and fdatasync"),
-                }
-            } else {
-                Probe {
-                    mode: Mode::Buffered,
-                    reason: format!(
-                        "not a DAX mount, MAP_SYNC was refused ({refusal}): pwrite and fdatasync. For pmem use a \
-                         directory on ext4 or xfs over an fsdax namespace, mounted with -o dax"
-                    ),
-                }
-            })
-        }
-    }
-}
-
-/// What the platform says about the region under the file: `memory_controller`, `cpu_cache`, or nothing.
-fn persistence_domain(file: &File) -> Option<String> {
-    let device = file.metadata().ok()?.dev();
-    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
-    let path = std::fs::canonicalize(format!("/sys/dev/block/{major}:{minor}")).ok()?;
-    path.ancestors()
-        .find_map(|dir| std::fs::read_to_string(dir.join("persistence_domain")).ok())
-        .map(|domain| domain.trim().to_owned())
-        .filter(|domain| !domain.is_empty())
+/// Whether the file can be mapped with MAP_SYNC. Nothing is stored through the mapping.
+pub(super) fn try_map_sync(file: &File) -> io::Result<()> {
+    Mapping::new(file, 4096, MapFlags::SHARED_VALIDATE | MapFlags::SYNC).map(drop)
 }
 
 /// One shared u64, little-endian, at the start of a file of at least 4096 written bytes.
