@@ -8,8 +8,8 @@ use std::time::Instant;
 use transport::host;
 use transport::link::TransportError;
 
-use crate::SCHEME;
-
+/// The scheme of this transport's addresses.
+pub(crate) const SCHEME: &str = "tcp";
 /// The longest name that the domain name system has.
 const MAX_NAME: usize = 253;
 

@@ -25,10 +25,7 @@ use std::time::Instant;
 use socket2::Socket;
 use transport::link::{Listener, Transport, TransportError, Wire};
 
-use crate::address::Address;
-
-/// The scheme of this transport's addresses.
-const SCHEME: &str = "tcp";
+use crate::address::{Address, SCHEME};
 
 /// Links over TCP sockets.
 ///
