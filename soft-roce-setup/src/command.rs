@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
+use crate::exit_status::{NOT_EXECUTABLE, NOT_FOUND};
 use crate::tool::{ROOTS_FOLDERS, is_executable};
 
 #[derive(Debug, thiserror::Error)]
@@ -17,8 +18,8 @@ impl CommandError {
     /// What a shell says in this case.
     pub(crate) fn exit_status(&self) -> i32 {
         match self {
-            Self::NotFound { .. } => 127,
-            Self::NotExecutable { .. } => 126,
+            Self::NotFound { .. } => NOT_FOUND,
+            Self::NotExecutable { .. } => NOT_EXECUTABLE,
         }
     }
 }

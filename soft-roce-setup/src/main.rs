@@ -4,12 +4,14 @@
 mod cli;
 mod command;
 mod doctor;
+mod exit_status;
 mod guest;
 mod inside;
 mod install;
 mod job;
 mod native;
 mod run;
+mod run_arguments;
 mod signals;
 mod tool;
 mod words;

@@ -3,16 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::cli::{OWN_FAILURE, RunArguments};
 use crate::command::{CommandError, environment, resolve};
+use crate::exit_status::{self, DEADLINE_PASSED, OWN_FAILURE};
 use crate::guest::machine::Size;
 use crate::guest::{self, GuestError, SessionError, Settings};
 use crate::job::Job;
 use crate::native::{self, run::NativeRunError};
+use crate::run_arguments::RunArguments;
 use crate::signals::Signals;
-
-/// As `timeout` says it.
-const DEADLINE_PASSED: i32 = 124;
 
 /// A guest has its own of these, and runs programs and libraries out of others.
 const OF_THE_SYSTEM: [&str; 9] = [
@@ -49,13 +47,13 @@ impl RunError {
             Self::Command(error) => error.exit_status(),
             Self::Guest(GuestError::Session(error)) => match error {
                 SessionError::Deadline { .. } => DEADLINE_PASSED,
-                SessionError::Signal { signal } => 128 + signal,
-                SessionError::OutputClosed => 128 + signal_hook::consts::SIGPIPE,
-                _ => i32::from(OWN_FAILURE),
+                SessionError::Signal { signal } => exit_status::of_signal(*signal),
+                SessionError::OutputClosed => exit_status::of_signal(signal_hook::consts::SIGPIPE),
+                _ => OWN_FAILURE,
             },
             Self::Native(NativeRunError::Deadline { .. }) => DEADLINE_PASSED,
-            Self::Native(NativeRunError::Signal { signal }) => 128 + signal,
-            _ => i32::from(OWN_FAILURE),
+            Self::Native(NativeRunError::Signal { signal }) => exit_status::of_signal(*signal),
+            _ => OWN_FAILURE,
         }
     }
 }

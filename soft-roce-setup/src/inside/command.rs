@@ -10,6 +10,7 @@ use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 
 use super::network::Network;
 use super::{InsideError, pmem, system};
+use crate::exit_status::{self, OWN_FAILURE};
 use crate::guest::ports::{self, Message};
 use crate::job::Job;
 
@@ -38,9 +39,9 @@ pub(super) fn run(job: &Job, network: &Network) -> Result<Message, InsideError> 
             let words = why_not(job, &error);
             let _ = stderr_port.write_all(words.as_bytes());
             let status = if error.kind() == ErrorKind::NotFound {
-                127
+                exit_status::NOT_FOUND
             } else {
-                126
+                exit_status::NOT_EXECUTABLE
             };
             return Ok(Message::Ended {
                 status,
@@ -115,16 +116,16 @@ fn pump(mut from: impl Read + Send + 'static, mut to: impl Write + Send + 'stati
     })
 }
 
-/// Waits for the command, and for every orphan on the way, as process 1 must. A signal n counts as 128 + n.
+/// Waits for the command, and for every orphan on the way, as process 1 must.
 fn wait_for(id: u32) -> i32 {
     loop {
         match wait(WaitOptions::empty()) {
             Ok(Some((pid, status))) if u32::try_from(pid.as_raw_nonzero().get()) == Ok(id) => {
-                let by_signal = status.terminating_signal().map(|signal| 128 + signal);
-                return status.exit_status().or(by_signal).unwrap_or(125);
+                let by_signal = status.terminating_signal().map(exit_status::of_signal);
+                return status.exit_status().or(by_signal).unwrap_or(OWN_FAILURE);
             }
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(_) => return 125,
+            Err(_) => return OWN_FAILURE,
         }
     }
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process_group, setrlimit};
 
 use super::{NativeError, dax, device, is_root, kernel_has_rxe};
+use crate::exit_status::{self, OWN_FAILURE};
 use crate::guest::launch;
 use crate::job::Job;
 use crate::signals::Signals;
@@ -184,8 +185,8 @@ impl Group {
         let started = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().map_err(NativeRunError::Wait)? {
-                let by_signal = status.signal().map(|signal| 128 + signal);
-                return Ok(status.code().or(by_signal).unwrap_or(125));
+                let by_signal = status.signal().map(exit_status::of_signal);
+                return Ok(status.code().or(by_signal).unwrap_or(OWN_FAILURE));
             }
             if let Some(signal) = signals.received() {
                 return Err(NativeRunError::Signal { signal });
