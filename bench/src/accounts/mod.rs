@@ -9,11 +9,11 @@ mod audit;
 mod client;
 mod host;
 mod process;
+mod recorded;
 mod run;
 mod service;
 mod wire;
 
-use crate::error::{Error, failed};
 pub(crate) use audit::{Imbalance, audit};
 pub(crate) use client::{Client, WrongAnswer};
 pub(crate) use host::{Decision, Host};
@@ -70,15 +70,4 @@ impl Outcome {
             Outcome::Done { balance } | Outcome::Refused { balance } => balance,
         }
     }
-}
-
-/// The events of a journal, in order.
-fn recorded(mut replay: pmem_journal::Replay) -> impl Iterator<Item = Result<Event, Error>> {
-    std::iter::from_fn(move || match replay.next_event() {
-        Ok(None) => None,
-        Ok(Some(recorded)) => Some(Event::from_bytes(recorded.payload).ok_or(Error::NotAnEvent {
-            position: recorded.position,
-        })),
-        Err(error) => Some(Err(failed("reading the accounts' journal")(error))),
-    })
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use transport::{Address, Node, Timing};
 
 use super::process::HostProcess;
+use super::recorded::recorded;
 use super::service::{ANSWERS, COMMANDS, Task};
 use super::{Client, Command, Outcome, audit};
 use crate::clock;
@@ -120,7 +121,7 @@ fn check(dir: &Path, client: &Client) -> Result<u64, Error> {
     let replay = reader
         .replay(0)
         .map_err(failed("reading the accounts' journal"))?;
-    let events = super::recorded(replay).collect::<Result<Vec<_>, Error>>()?;
+    let events = recorded(replay).collect::<Result<Vec<_>, Error>>()?;
     audit(client, events).map_err(Error::BooksDoNotBalance)
 }
 

@@ -11,6 +11,7 @@ use pmem_journal::{Expected, Journal, Options};
 use serde::{Deserialize, Serialize};
 use transport::{Address, Node, Peer, SendError, Timing};
 
+use super::recorded::recorded;
 use super::{Command, Decision, Event, Host, Outcome};
 use crate::error::{Error, doing, failed};
 use crate::floor::journal::Mode;
@@ -97,7 +98,7 @@ impl Service {
         let (journal, _) =
             Journal::open_with(&task.dir, &options).map_err(failed("opening the accounts' journal"))?;
         let (mut host, mut events) = (Host::default(), 0);
-        for event in super::recorded(
+        for event in recorded(
             journal
                 .replay(0)
                 .map_err(failed("reading the accounts' journal"))?,

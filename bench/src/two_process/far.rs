@@ -3,31 +3,11 @@
 use std::io::{BufRead, Write};
 use std::sync::mpsc::{self, Receiver};
 
-use super::control::{FarReport, Plan, ToFar, ToNear};
+use super::control::{FarReport, ToFar, ToNear};
 use super::role::Kind;
 use crate::clock;
 use crate::error::{Error, doing};
 use crate::wait::Gone;
-
-/// The half of a side that runs in the child process.
-pub(crate) trait Far {
-    /// Where the near half finds this one.
-    fn address(&self) -> Result<String, Error>;
-
-    /// Waits for the near half to connect, where it takes both to do so. Called once, before the first round.
-    fn meet(&mut self, _gone: &Gone) -> Result<(), Error> {
-        Ok(())
-    }
-
-    /// Does the far part of a round: answers `plan.count` messages, or takes as many. `gone` is never set here:
-    /// a child whose parent is gone ends.
-    fn run(&mut self, plan: &Plan, gone: &Gone) -> Result<(), Error>;
-
-    /// What it measured of the round itself; times and CPU are filled in by who asks.
-    fn report(&mut self) -> FarReport {
-        FarReport::default()
-    }
-}
 
 /// The whole life of the far process, which can be told to be one of these kinds.
 pub(crate) fn serve(kinds: &[Kind]) -> Result<(), Error> {

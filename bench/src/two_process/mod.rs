@@ -12,10 +12,10 @@ mod role;
 use std::time::Duration;
 
 pub(crate) use control::{FarReport, Plan, Work};
-pub(crate) use far::{Far, serve};
+pub(crate) use far::serve;
 #[cfg_attr(not(feature = "clusters"), allow(unreachable_pub))]
 pub(crate) use peer::Peer;
-pub(crate) use role::{Kind, Role};
+pub(crate) use role::{Far, Kind, Role};
 
 use crate::clock;
 use crate::error::Error;
