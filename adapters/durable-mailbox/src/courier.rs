@@ -7,7 +7,7 @@ use pmem_journal::{Event, Expected};
 use transport::typed::{Address, Reference};
 use transport::{AskError, SendError};
 
-use crate::outbox::{Shared, Status, Trouble};
+use crate::outbox_state::{Shared, Status, Trouble};
 use crate::record::{KIND, Record};
 use crate::wire::{HowFar, Packet, Packets};
 
