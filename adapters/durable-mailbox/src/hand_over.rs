@@ -16,16 +16,17 @@
 //! After a crash in a row where nobody acts, this node asks until it has an answer, and the answer is durable at the other
 //! side before it is given. An outbox that asks meanwhile is told to ask again; afterwards, where the mailbox is.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use transport::Reference;
-use transport::typed;
 
 use crate::error::Error;
-use crate::home::{Home, Inner, Resident};
+use crate::home::Home;
+use crate::home_state::HomeState;
 use crate::inbox::{Inbox, Parts};
-use crate::record::{Belongings, Record, Residence, apply};
+use crate::record::{Belongings, Record, apply};
+use crate::residents::Resident;
+use crate::settling::{Settled, settle, talk};
 use crate::stand_in::StandIn;
 use crate::wire::{HowFar, Reply, Talk};
 
@@ -54,19 +55,9 @@ pub enum HandOverError {
     Failed(#[from] Error),
 }
 
-/// How long the other home may take to answer.
-const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// How often, and after which pause, an answer that did not come is asked for before the hand-over is in doubt.
 const ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(50);
-
-/// Who owns the mailbox after all.
-pub(crate) enum Settled {
-    /// The other node.
-    Released,
-    /// This node: here it is. Or, the mailbox has come back meanwhile by a later hand-over.
-    Kept(Option<Box<Inbox>>, String),
-}
 
 impl Home {
     /// Hands a mailbox over to another home. Its outboxes follow it, and nothing they send is lost, doubled or reordered.
@@ -77,7 +68,7 @@ impl Home {
     /// # Errors
     /// [`HandOverError`], which says who owns the mailbox.
     pub fn hand_over(&self, inbox: Inbox, state: Vec<u8>, to: &Reference) -> Result<(), HandOverError> {
-        let inner = &self.inner;
+        let home = &*self.state;
         let name = inbox.name().to_owned();
         let Some(parts) = inbox.into_parts() else {
             return Err(Error::AlreadyOpen.into());
@@ -86,22 +77,22 @@ impl Home {
             state: Some(state),
             ..parts.belongings.clone()
         };
-        let epoch = offer(inner, &name, parts, to)?;
+        let epoch = offer(home, &name, parts, to)?;
         let adopt = Talk::Adopt {
             name: name.clone(),
             epoch,
             belongings,
         };
-        let mut reply = talk(inner, to, &adopt);
+        let mut reply = talk(home, to, &adopt);
         for _ in 0..ATTEMPTS {
             if matches!(reply, Ok(Reply::Adopted(_) | Reply::Declined(_))) {
                 break;
             }
             std::thread::sleep(PAUSE);
             let name = name.clone();
-            reply = talk(inner, to, &Talk::Adopted { name, epoch });
+            reply = talk(home, to, &Talk::Adopted { name, epoch });
         }
-        match settle(inner, &name, epoch, reply)? {
+        match settle(home, &name, epoch, reply)? {
             Ok(Settled::Released) => Ok(()),
             Ok(Settled::Kept(Some(inbox), cause)) => Err(HandOverError::Kept { inbox, cause }),
             // Adopted there and handed back since: it is among the arrivals.
@@ -115,8 +106,8 @@ impl Home {
 }
 
 /// From here on this node neither accepts nor takes.
-fn offer(inner: &Arc<Inner>, name: &str, parts: Parts, to: &Reference) -> Result<u64, HandOverError> {
-    let mut residents = inner.residents();
+fn offer(home: &HomeState, name: &str, parts: Parts, to: &Reference) -> Result<u64, HandOverError> {
+    let mut residents = home.residents.lock();
     let resident = residents.entry(name.to_owned()).or_insert_with(Resident::nobody);
     let epoch = resident.known.epoch + 1;
     let record = Record::Offered {
@@ -124,71 +115,23 @@ fn offer(inner: &Arc<Inner>, name: &str, parts: Parts, to: &Reference) -> Result
         epoch,
         to: to.clone(),
     };
-    let offered = inner.record(name, &record);
+    let offered = home.residents.record(name, &record);
     resident.open = false;
     resident.known.belongings = parts.belongings;
     offered?;
     apply(&mut resident.known, record);
     resident.settling = true;
-    resident.stand_in = Some(StandIn::start(&inner.node, parts.mailbox, HowFar::NotNow)?);
+    resident.stand_in = Some(StandIn::start(
+        &home.residents.node,
+        parts.mailbox,
+        HowFar::NotNow,
+    )?);
     Ok(epoch)
-}
-
-/// Asks another home something.
-pub(crate) fn talk(inner: &Inner, to: &Reference, what: &Talk) -> Result<Reply, String> {
-    let home = inner
-        .node
-        .resolve_typed::<Talk>(&typed::Reference::from(to.clone()))
-        .map_err(|error| error.to_string())?;
-    home.ask(what, ANSWER_WITHIN).map_err(|error| error.to_string())
-}
-
-/// Takes the other side's answer over. Without one the mailbox stays offered, and the reason comes back.
-pub(crate) fn settle(
-    inner: &Arc<Inner>,
-    name: &str,
-    epoch: u64,
-    reply: Result<Reply, String>,
-) -> Result<Result<Settled, String>, Error> {
-    let mut residents = inner.residents();
-    let resident = residents.entry(name.to_owned()).or_insert_with(Resident::nobody);
-    resident.settling = false;
-    let offered =
-        matches!(&resident.known.residence, Residence::Offered { epoch: offered, .. } if *offered == epoch);
-    if !offered {
-        return Ok(Ok(Settled::Kept(None, "it has been settled since".into())));
-    }
-    let name = || name.to_owned();
-    match reply {
-        Ok(Reply::Adopted(at)) => {
-            let record = Record::Released {
-                name: name(),
-                epoch,
-                at: at.clone(),
-            };
-            inner.record(&name(), &record)?;
-            apply(&mut resident.known, record);
-            if let Some(stand_in) = &resident.stand_in {
-                stand_in.set(HowFar::Moved(at));
-            }
-            Ok(Ok(Settled::Released))
-        }
-        Ok(Reply::Declined(cause)) => {
-            let record = Record::Reclaimed { name: name(), epoch };
-            inner.record(&name(), &record)?;
-            apply(&mut resident.known, record);
-            let mailbox = inner.mailbox(&name(), resident.stand_in.take())?;
-            let belongings = std::mem::take(&mut resident.known.belongings);
-            resident.open = true;
-            let inbox = Inbox::new(inner.clone(), &name(), Parts { mailbox, belongings });
-            Ok(Ok(Settled::Kept(Some(Box::new(inbox)), cause)))
-        }
-        Ok(Reply::Failed(cause)) | Err(cause) => Ok(Err(cause)),
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::Instant;
 
     use pmem_journal::{Event, Expected, Journal};
@@ -196,7 +139,7 @@ mod tests {
     use transport_tcp::Tcp;
 
     use super::*;
-    use crate::record::{KIND, mailbox_entity};
+    use crate::record::{KIND, Residence, mailbox_entity};
 
     /// A node and its journal.
     fn place(name: &str, dir: &std::path::Path) -> (Arc<Node>, Arc<Journal>) {
@@ -257,7 +200,7 @@ mod tests {
         let open = |node: Arc<Node>, journal| Home::open(node, journal, MailboxOptions::default()).unwrap();
         let homes = [open(first, at_first), open(second, at_second)];
         let settled = |home: &Home| {
-            let residents = home.inner.residents();
+            let residents = home.state.residents.lock();
             !matches!(residents["inbox"].known.residence, Residence::Offered { .. })
         };
         let start = Instant::now();

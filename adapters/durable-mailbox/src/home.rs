@@ -1,19 +1,20 @@
 //! A node's durable mailboxes: which of them it owns, as its journal says.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use pmem_journal::{Event, Expected, Journal};
+use pmem_journal::Journal;
 use transport::{MailboxOptions, Node, Reference};
 
 use crate::error::Error;
-use crate::inbox::{Inbox, Parts};
-use crate::record::{Belongings, KIND, Known, Record, Residence, known_mailboxes, mailbox_entity};
+use crate::home_state::HomeState;
+use crate::inbox::Inbox;
+use crate::record::{Belongings, Record, Residence, apply, known_mailboxes};
+use crate::residents::{Resident, Residents};
 use crate::stand_in::StandIn;
-use crate::wire::{HowFar, Packets, Talk};
+use crate::wire::{HowFar, Talk};
 use crate::{doubts, service};
 
 /// The mailbox by which a home is known to others.
@@ -21,75 +22,9 @@ const HOME: &str = "durable-mailbox home";
 
 /// The durable mailboxes of one node and one journal. Drop it before the node.
 pub struct Home {
-    pub(crate) inner: Arc<Inner>,
+    pub(crate) state: Arc<HomeState>,
     arrivals: Mutex<Receiver<Inbox>>,
     threads: Vec<JoinHandle<()>>,
-}
-
-pub(crate) struct Resident {
-    /// Without the belongings while the mailbox is open: then its inbox has them.
-    pub(crate) known: Known,
-    pub(crate) open: bool,
-    pub(crate) stand_in: Option<StandIn>,
-    /// A thread is finding out who owns it.
-    pub(crate) settling: bool,
-}
-
-pub(crate) struct Inner {
-    pub(crate) node: Arc<Node>,
-    pub(crate) journal: Arc<Journal>,
-    pub(crate) options: MailboxOptions,
-    residents: Mutex<HashMap<String, Resident>>,
-    pub(crate) arrivals: Mutex<Sender<Inbox>>,
-    pub(crate) closed: AtomicBool,
-}
-
-impl Inner {
-    pub(crate) fn residents(&self) -> MutexGuard<'_, HashMap<String, Resident>> {
-        self.residents.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Makes a change of ownership durable.
-    pub(crate) fn record(&self, name: &str, record: &Record<'_>) -> Result<(), Error> {
-        let bytes = record.to_bytes();
-        let event = Event::new(mailbox_entity(name), KIND, &bytes);
-        self.journal.append(&[event], Expected::Any)?;
-        Ok(())
-    }
-
-    /// How others reach a mailbox of this node.
-    pub(crate) fn reference(&self, mailbox: &str) -> Reference {
-        Reference {
-            node: self.node.name().to_owned(),
-            addresses: self.node.addresses().to_vec(),
-            mailbox: mailbox.to_owned(),
-        }
-    }
-
-    /// The node's mailbox of this name: from the one who stands in for it, or opened.
-    pub(crate) fn mailbox(
-        &self,
-        name: &str,
-        stand_in: Option<StandIn>,
-    ) -> Result<transport::typed::Mailbox<Packets>, Error> {
-        match stand_in.and_then(StandIn::stop) {
-            Some(mailbox) => Ok(mailbox),
-            None => Ok(self.node.typed_mailbox::<Packets>(name, self.options)?),
-        }
-    }
-
-    pub(crate) fn put_back(&self, name: &str, belongings: Belongings) {
-        if let Some(resident) = self.residents().get_mut(name) {
-            resident.known.belongings = belongings;
-            resident.open = false;
-        }
-    }
-
-    pub(crate) fn arrive(&self, inbox: Inbox) {
-        let arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
-        // When nobody listens the inbox is dropped: closed here, and owned here still.
-        let _ = arrivals.send(inbox);
-    }
 }
 
 impl Home {
@@ -108,11 +43,9 @@ impl Home {
             },
         )?;
         let (sender, arrivals) = channel();
-        let inner = Arc::new(Inner {
-            node,
-            journal,
+        let state = Arc::new(HomeState {
+            residents: Arc::new(Residents::new(node, journal)),
             options,
-            residents: Mutex::default(),
             arrivals: Mutex::new(sender),
             closed: AtomicBool::new(false),
         });
@@ -124,8 +57,8 @@ impl Home {
             };
             let stand_in = match answer {
                 Some(answer) => {
-                    let mailbox = inner.mailbox(&name, None)?;
-                    Some(StandIn::start(&inner.node, mailbox, answer)?)
+                    let mailbox = state.mailbox(&name, None)?;
+                    Some(StandIn::start(&state.residents.node, mailbox, answer)?)
                 }
                 None => None,
             };
@@ -135,23 +68,23 @@ impl Home {
                 stand_in,
                 settling: false,
             };
-            inner.residents().insert(name, resident);
+            state.residents.lock().insert(name, resident);
         }
         let mut home = Home {
-            inner,
+            state,
             arrivals: Mutex::new(arrivals),
             threads: Vec::new(),
         };
-        home.spawn("home", move |inner| service::run(inner, talk))?;
+        home.spawn("home", move |state| service::run(state, talk))?;
         home.spawn("home doubts", doubts::run)?;
         Ok(home)
     }
 
-    fn spawn(&mut self, name: &str, run: impl FnOnce(&Arc<Inner>) + Send + 'static) -> Result<(), Error> {
-        let inner = self.inner.clone();
+    fn spawn(&mut self, name: &str, run: impl FnOnce(&HomeState) + Send + 'static) -> Result<(), Error> {
+        let state = self.state.clone();
         let thread = std::thread::Builder::new()
             .name(name.into())
-            .spawn(move || run(&inner))
+            .spawn(move || run(&state))
             .map_err(Error::Thread)?;
         self.threads.push(thread);
         Ok(())
@@ -159,12 +92,12 @@ impl Home {
 
     /// How other homes reach this one: what [`Home::hand_over`] takes.
     pub fn reference(&self) -> Reference {
-        self.inner.reference(HOME)
+        self.state.reference(HOME)
     }
 
     /// How outboxes reach a mailbox of this home.
     pub fn mailbox(&self, name: &str) -> Reference {
-        self.inner.reference(name)
+        self.state.reference(name)
     }
 
     /// Opens a mailbox that this node owns, or that has never been anywhere: then this node owns it from now on. One name
@@ -174,8 +107,8 @@ impl Home {
     /// [`Error::LivesElsewhere`], [`Error::InDoubt`], [`Error::OwnedByAnother`], [`Error::AlreadyOpen`], [`Error::Node`],
     /// [`Error::Journal`].
     pub fn inbox(&self, name: &str) -> Result<Inbox, Error> {
-        let inner = &self.inner;
-        let mut residents = inner.residents();
+        let state = &self.state;
+        let mut residents = state.residents.lock();
         let resident = residents.entry(name.to_owned()).or_insert_with(Resident::nobody);
         if resident.open {
             return Err(Error::AlreadyOpen);
@@ -199,20 +132,17 @@ impl Home {
                     epoch: 1,
                     belongings: Belongings::default(),
                 };
-                inner.record(name, &record)?;
-                crate::record::apply(&mut resident.known, record);
+                state.residents.record(name, &record)?;
+                apply(&mut resident.known, record);
             }
         }
-        let mailbox = inner.mailbox(name, None)?;
-        let belongings = std::mem::take(&mut resident.known.belongings);
-        resident.open = true;
-        let parts = Parts { mailbox, belongings };
-        Ok(Inbox::new(inner.clone(), name, parts))
+        let mailbox = state.mailbox(name, None)?;
+        Ok(state.open(name, resident, mailbox))
     }
 
     /// The mailboxes that this node owns, open or not.
     pub fn owned(&self) -> Vec<String> {
-        let residents = self.inner.residents();
+        let residents = self.state.residents.lock();
         let owned = residents
             .iter()
             .filter(|(_, resident)| resident.known.residence == Residence::Here);
@@ -227,26 +157,16 @@ impl Home {
     }
 }
 
-impl Resident {
-    pub(crate) fn nobody() -> Resident {
-        Resident {
-            known: Known::nothing(),
-            open: false,
-            stand_in: None,
-            settling: false,
-        }
-    }
-}
-
 impl Drop for Home {
     fn drop(&mut self) {
-        self.inner.closed.store(true, Ordering::Release);
+        self.state.closed.store(true, Ordering::Release);
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
         let stand_ins: Vec<_> = self
-            .inner
-            .residents()
+            .state
+            .residents
+            .lock()
             .values_mut()
             .filter_map(|resident| resident.stand_in.take())
             .collect();
@@ -259,7 +179,7 @@ impl Drop for Home {
 impl std::fmt::Debug for Home {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Home")
-            .field("node", &self.inner.node.name())
+            .field("node", &self.state.residents.node.name())
             .field("owned", &self.owned())
             .finish()
     }

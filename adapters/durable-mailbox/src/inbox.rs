@@ -7,9 +7,9 @@ use pmem_journal::{Appended, EntityId, Event, Expected};
 use transport::typed::{self, Asker, RecvError};
 
 use crate::error::Error;
-use crate::home::Inner;
 use crate::outbox::Outbox;
 use crate::record::{Belongings, KIND, Pending, Record, mailbox_entity};
+use crate::residents::Residents;
 use crate::wire::{HowFar, Packet, Packets};
 
 /// Messages accepted in one batch of the journal.
@@ -41,7 +41,7 @@ impl std::fmt::Debug for Delivery<'_> {
 pub struct Inbox {
     name: String,
     entity: EntityId,
-    home: Arc<Inner>,
+    residents: Arc<Residents>,
     /// `None` once it is handed over.
     parts: Option<Parts>,
     duplicates: u64,
@@ -53,11 +53,11 @@ pub(crate) struct Parts {
 }
 
 impl Inbox {
-    pub(crate) fn new(home: Arc<Inner>, name: &str, parts: Parts) -> Inbox {
+    pub(crate) fn new(residents: Arc<Residents>, name: &str, parts: Parts) -> Inbox {
         Inbox {
             name: name.to_owned(),
             entity: mailbox_entity(name),
-            home,
+            residents,
             parts: Some(parts),
             duplicates: 0,
         }
@@ -187,7 +187,7 @@ impl Inbox {
                 .iter()
                 .map(|record| Event::new(self.entity, KIND, record))
                 .collect();
-            self.home.journal.append(&events, Expected::Any)?;
+            self.residents.journal.append(&events, Expected::Any)?;
             for message in accepted {
                 belongings.accept(message);
             }
@@ -209,7 +209,7 @@ impl Inbox {
         let record = self.taken(count)?;
         let mut batch = vec![Event::new(self.entity, KIND, &record)];
         batch.extend_from_slice(events);
-        let appended = self.home.journal.append(&batch, Expected::Any)?;
+        let appended = self.residents.journal.append(&batch, Expected::Any)?;
         self.forget(count);
         Ok(appended)
     }
@@ -257,7 +257,7 @@ impl Drop for Inbox {
     fn drop(&mut self) {
         if let Some(Parts { mailbox, belongings }) = self.parts.take() {
             drop(mailbox);
-            self.home.put_back(&self.name, belongings);
+            self.residents.put_back(&self.name, belongings);
         }
     }
 }

@@ -5,11 +5,14 @@ mod doubts;
 mod error;
 mod hand_over;
 mod home;
+mod home_state;
 mod inbox;
 mod outbox;
 mod outbox_state;
 mod record;
+mod residents;
 mod service;
+mod settling;
 mod stand_in;
 mod wire;
 
