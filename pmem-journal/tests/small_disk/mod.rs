@@ -21,13 +21,18 @@ pub fn run(dir: &Path, size: &str, test: &str) -> bool {
         eprintln!("not run: no mount namespaces here (set JOURNAL_REQUIRE_MOUNT=1 to make this a failure)");
         return false;
     }
-    let status = Command::new("unshare")
+    let ran = Command::new("unshare")
         .args(["--map-root-user", "--mount", "sh", "-c", script])
         .arg(std::env::current_exe().unwrap())
         .envs([("SIZE", size), ("TEST", test)])
         .env("DIR", dir)
-        .status()
+        .output()
         .unwrap();
-    assert!(status.success(), "{test} failed in its own mount namespace");
+    let said = String::from_utf8_lossy(&[ran.stdout, ran.stderr].concat()).into_owned();
+    assert!(
+        ran.status.success(),
+        "{test} failed in its own mount namespace:\n{said}"
+    );
+    assert!(said.contains("1 passed"), "no test is called {test}:\n{said}");
     true
 }
