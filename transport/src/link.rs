@@ -288,7 +288,7 @@ pub trait LinkReceiver: Send {
     }
 
     /// Prepares to sleep until something comes that the last poll has not taken in. False when it has come in the
-    /// meantime: poll again instead.
+    /// meantime: poll again instead. Called again before that, it says the same.
     ///
     /// Only what comes later wakes. Whoever arms after a poll that brought credit, and does not first use it, may sleep for
     /// ever: the peer has said all it had to say.

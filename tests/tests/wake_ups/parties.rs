@@ -80,7 +80,7 @@ impl Watch {
     }
 
     /// Returns when all have made their last call.
-    fn watch(&self, done: impl Fn() -> bool) {
+    fn watch(&self, done: impl Fn() -> bool, unseen: impl Fn() -> Vec<String>) {
         let (mut before, mut since) = (Vec::new(), Instant::now());
         while !done() {
             thread::sleep(Duration::from_millis(20));
@@ -94,7 +94,8 @@ impl Watch {
             }
             assert!(
                 since.elapsed() < PATIENCE,
-                "slept through for {PATIENCE:?}; calls that were answered, of each caller: {before:?}"
+                "nothing for {PATIENCE:?}; calls that were answered, of each caller: {before:?}; unseen at {:?}",
+                unseen()
             );
         }
     }
@@ -158,7 +159,14 @@ pub(crate) fn run(over: Over, traffic: &'static Traffic) {
         };
         spawn(party, Way::Beside(*beside, place));
     }
-    watch.watch(|| tasks.iter().all(JoinHandle::is_finished));
+    let done = || tasks.iter().all(JoinHandle::is_finished);
+    // Where something stood.
+    let unseen = || {
+        let nodes = clients.iter().map(|(client, _)| client).chain([&server]);
+        let slept = nodes.filter(|party| party.node.poll());
+        slept.map(|party| party.node.name().to_owned()).collect()
+    };
+    watch.watch(done, unseen);
     for task in tasks {
         server.runtime.block_on(task).unwrap();
     }

@@ -282,7 +282,9 @@ impl Inbound for VerbsInbound {
         // First the request for an event, then the look at whether one would have been due.
         self.receives.channel().drain();
         self.receives.arm()?;
-        if self.take_immediates()? || self.has_room_again()? || !self.obey()? {
+        // Also a notice that an earlier call has found, and no poll has seen since.
+        let any = self.take_immediates()? || self.notices.iter().any(Option::is_some);
+        if any || self.has_room_again()? || !self.obey()? {
             return Ok(false);
         }
         let patience = self.notify.patience(limits::UNCONFIRMED_SLEEP);

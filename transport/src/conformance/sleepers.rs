@@ -111,6 +111,13 @@ fn settle(ends: &mut [End; 2], habit: Habit, random: &mut Random, when: impl Fn(
             }
             any = true;
             let mut now_and_then = || habit == Habit::Erratic && random.below(4) == 0;
+            // Without a turn before them, or between them: what has come keeps it awake each time.
+            while now_and_then() {
+                end.arm().expect("a live link");
+            }
+            if !end.wakes(Duration::ZERO) {
+                continue;
+            }
             let limit = if now_and_then() { 1 } else { usize::MAX };
             end.turn(limit, now_and_then()).expect("a live link");
             if !now_and_then() {

@@ -9,7 +9,8 @@
 //! # No wake-up is lost
 //!
 //! The receiver sleeps for an unbounded time only when its wish is confirmed, and after it has asked for an event,
-//! then found no completion, then found its rings and cells as it knew them. Let *c* be the post that confirmed.
+//! then found no completion (nor a notice in its own hands, of an earlier look, that no poll has taken into its ring), then found its
+//! rings and cells as it knew them. Let *c* be the post that confirmed.
 //! A post of the peer either precedes *c* in the send queue or follows it.
 //! - If it follows: the same lock orders the look at the wish after *c*'s, so it saw the same wish (a later one could
 //!   only be the receiver's own, which it has not made); it ends with a wake-up, whose completion comes after the
