@@ -4,6 +4,7 @@
 //! and says what happens to the next one. For remote senders the bound is kept by credit: a sender knows before it
 //! sends whether there is room. A mailbox that is full holds back its own senders and nobody else on the link.
 
+mod fifo;
 mod lending;
 mod message;
 mod port;

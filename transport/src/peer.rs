@@ -4,6 +4,7 @@
 //! that drives the node receives. Locks are taken in the order receive, gate, everything else; none is held while
 //! code of others runs, but for the lending of messages to a mailbox's poll.
 
+mod acknowledging;
 mod ages;
 mod ending;
 pub(crate) mod gate;
@@ -34,6 +35,7 @@ use crate::session::{Ended, Phase, Session};
 use crate::wait::{WaitList, lock};
 use crate::watch::Watchers;
 
+use acknowledging::Acknowledged;
 use ending::Collected;
 use gate::Gate;
 pub(crate) use handles::Handles;
@@ -263,8 +265,7 @@ impl PeerInner {
                 heartbeat: false,
                 closings: Vec::new(),
                 left_over: false,
-                acknowledged: [0; LANES],
-                surely_told: [0; LANES],
+                acknowledged: Acknowledged::default(),
                 credited: [0; LANES],
                 leaving: false,
                 suspensions: 0,

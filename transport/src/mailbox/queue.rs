@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::Waker;
 
+use super::fifo::Fifo;
 use super::{Payload, Port};
 use crate::assembly::Assembled;
 use crate::clock::Stamp;
@@ -42,25 +43,24 @@ impl Entry {
 /// Messages in the order in which they came.
 #[derive(Default)]
 pub(super) struct Batch {
-    pub(super) bytes: VecDeque<u8>,
+    pub(super) bytes: Fifo<u8>,
     /// Messages that were put together from chunks: handed on as they are.
     pub(super) apart: VecDeque<Assembled>,
     /// Of the messages that have one.
     pub(super) traces: VecDeque<TraceContext>,
-    pub(super) entries: VecDeque<Entry>,
+    pub(super) entries: Fifo<Entry>,
 }
 
 impl Batch {
+    /// Once all has been taken; what lay apart has been handed on by then.
     pub(super) fn clear(&mut self) {
         self.bytes.clear();
-        self.apart.clear();
-        self.traces.clear();
         self.entries.clear();
     }
 
     /// Adds a message behind the others.
     pub(super) fn push(&mut self, entry: Entry, trace: Option<&TraceContext>, payload: Payload<'_>) {
-        self.entries.push_back(entry);
+        self.entries.push(entry);
         if let Some(trace) = trace {
             self.traces.push_back(*trace);
         }
@@ -72,8 +72,8 @@ impl Batch {
 
     /// Drops the oldest message, and returns what stands of it beside its bytes.
     pub(super) fn drop_oldest(&mut self) -> Option<Entry> {
-        let oldest = self.entries.pop_front()?;
-        self.bytes.drain(..oldest.bytes());
+        let oldest = self.entries.pop()?;
+        self.bytes.skip(oldest.bytes());
         if oldest.apart {
             self.apart.pop_front();
         }
@@ -85,15 +85,16 @@ impl Batch {
 
     /// Moves the oldest message behind those of another batch.
     pub(super) fn move_oldest(&mut self, to: &mut Batch) {
-        if let Some(oldest) = self.entries.pop_front() {
-            to.bytes.extend(self.bytes.drain(..oldest.bytes()));
+        if let Some(oldest) = self.entries.pop() {
+            to.bytes.extend(&self.bytes.as_slice()[..oldest.bytes()]);
+            self.bytes.skip(oldest.bytes());
             if oldest.apart {
                 to.apart.extend(self.apart.pop_front());
             }
             if oldest.traced {
                 to.traces.extend(self.traces.pop_front());
             }
-            to.entries.push_back(oldest);
+            to.entries.push(oldest);
         }
     }
 }

@@ -109,9 +109,6 @@ impl Mailbox {
             .held
             .store(self.front.entries.len(), Ordering::Relaxed);
         drop(queue);
-        if !self.front.bytes.as_slices().1.is_empty() {
-            self.front.bytes.make_contiguous();
-        }
         Fill::Ready
     }
 
@@ -119,7 +116,7 @@ impl Mailbox {
     /// bytes, and where those lie.
     #[inline]
     fn count_first(&mut self) -> (Entry, Range<usize>) {
-        let entry = self.front.entries[self.taken];
+        let entry = self.front.entries.as_slice()[self.taken];
         if entry.timed {
             self.shared.timed();
         }
@@ -154,7 +151,7 @@ impl Mailbox {
         }
         let payload = match &self.large {
             Some(large) => large,
-            None => &self.front.bytes.as_slices().0[bytes],
+            None => &self.front.bytes.as_slice()[bytes],
         };
         Message {
             payload,
@@ -177,7 +174,7 @@ impl Mailbox {
 
     /// The bytes of the message that was taken last, or a part of them.
     pub(crate) fn bytes(&self, range: Range<usize>) -> &[u8] {
-        &self.front.bytes.as_slices().0[range]
+        &self.front.bytes.as_slice()[range]
     }
 
     /// Takes whatever is there and throws it away without a word: for an owner who tells its senders by itself.
@@ -262,7 +259,7 @@ impl Drop for Mailbox {
         self.shared.close();
         loop {
             while self.taken < self.front.entries.len() {
-                let end = self.front.entries[self.taken].end;
+                let end = self.front.entries.as_slice()[self.taken].end;
                 let message = self.take();
                 let lost = message.lost(Reason::MailboxClosed);
                 let message_is_local = message.port.is_none();
@@ -291,7 +288,7 @@ impl Drop for Mailbox {
         }
         let mut queue = lock(&self.shared.queue);
         // A session remembers its mailboxes as long as it lives: not their memory, too.
-        queue.batch = Box::default();
+        *queue.batch = Batch::default();
         for port in &queue.ports {
             if let Some(peer) = port.peer.upgrade() {
                 peer.send_closed(port.handle);

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 
+use super::acknowledging::Acknowledged;
 use super::routes::Closing;
 use super::{Handles, PeerInner};
 use crate::assembly::Assembler;
@@ -36,10 +37,8 @@ pub(crate) struct Receive {
     pub(crate) closings: Vec<Closing>,
     /// The last turn left frames standing that had arrived.
     pub(crate) left_over: bool,
-    /// What the peer is to be told of with the next push.
-    pub(super) acknowledged: [Position; LANES],
-    /// What of it has left.
-    pub(super) surely_told: [Position; LANES],
+    /// What the peer is told of what was consumed.
+    pub(super) acknowledged: Acknowledged,
     /// What the peer has acknowledged, as far as it has been taken over.
     pub(super) credited: [Position; LANES],
     /// The peer has said goodbye: it waits for acknowledgements, and its link may go at any time.
@@ -275,47 +274,5 @@ impl PeerInner {
             }
         }
         Ok(any)
-    }
-
-    /// Tells the peer what was consumed, where a quarter of a ring has been, or all of it when `due`.
-    pub(super) fn acknowledge(&self, receive: &mut Receive, due: bool) {
-        if self.note_consumed(receive, due) {
-            // Not `flush`: a bell is for commits; an acknowledgement is always pushed.
-            self.push();
-        }
-    }
-
-    /// Notes what the peer is to be told of, for the next push. Whether it has to be told now: a quarter of a ring it has not
-    /// been told of. An eighth is told by the way, if something is pushed before that.
-    pub(super) fn note_consumed(&self, receive: &mut Receive, due: bool) -> bool {
-        let (mut tell, mut by_the_way) = (false, false);
-        if !self.is_left_to_next_push() {
-            receive.surely_told = receive.acknowledged;
-        }
-        for lane in Lane::ALL {
-            let mut consumed = receive.lanes.ring(lane).consumed();
-            if is_broken(Breakage::AcknowledgesEarly) {
-                consumed = receive.lanes.ring(lane).arrived();
-            }
-            let capacity = receive.lanes.ring(lane).capacity();
-            let at = lane.index();
-            let untold = consumed - receive.surely_told[at];
-            let due = due || lane == Lane::Large && receive.tell_large;
-            if untold >= capacity / 4 || due && untold > 0 {
-                receive.surely_told[at] = consumed;
-                tell = true;
-            } else if consumed - receive.acknowledged[at] >= capacity / 8 && !self.is_shared() {
-                by_the_way = true;
-            } else {
-                continue;
-            }
-            receive.acknowledged[at] = consumed;
-            self.send.acknowledge[at].store(consumed, Ordering::Release);
-        }
-        receive.tell_large = false;
-        if by_the_way {
-            self.leave_to_next_push();
-        }
-        tell
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::PeerInner;
+use super::acknowledging::Acknowledged;
 use super::pushing::OVERWHELMED;
 use super::receiving::Receive;
 use crate::breakage::{Breakage, is_broken};
@@ -130,8 +131,7 @@ impl PeerInner {
         receive.credited = peer_consumed;
         receive.link = Some(link.receiver);
         self.links.fetch_add(1, Ordering::AcqRel);
-        receive.acknowledged = [0; LANES];
-        receive.surely_told = [0; LANES];
+        receive.acknowledged = Acknowledged::default();
         let description = format!("{scheme} ({})", link.description);
         // From here on a failure is the new link's.
         self.forget_failure();
