@@ -61,22 +61,29 @@ impl PeerInner {
     /// taken it along. Otherwise a thread that came with a few bytes would go on pushing for as long as a long message flows.
     pub(crate) fn flush_much(&self) {
         self.flush();
+        self.see_pushed();
+    }
+
+    /// Returns when what this thread had pushed by another one has been pushed: at once where no thread is pushing.
+    #[inline]
+    pub(crate) fn see_pushed(&self) {
         self.gate.see_pushed(std::thread::yield_now);
     }
 
     /// As [`PeerInner::flush`], where more is likely to follow at once. The first two times after something has arrived from
     /// the peer it is the same, so that whoever asks and waits waits for nobody else. After that, where a task of tokio
-    /// drives the node, that task pushes when it next has its turn, and takes along what has come by then.
+    /// drives the node, that task pushes when it next has its turn, and takes along what has come by then. Whether it was left to it.
     #[inline]
-    pub(crate) fn flush_soon(self: &Arc<Self>) {
+    pub(crate) fn flush_soon(self: &Arc<Self>) -> bool {
         #[cfg(feature = "tokio")]
         if let Some(task) = self.pushing_task()
             && self.has_written_much()
             && self.is_left(|| task.postpone(self.clone()))
         {
-            return;
+            return true;
         }
         self.flush();
+        false
     }
 
     /// Counts one more that a stream has written since something last arrived: whether that was enough at once. Of two that write at
@@ -90,15 +97,16 @@ impl PeerInner {
     }
 
     /// As [`PeerInner::flush`], where the caller is about to write the rest of what it has begun: this leaves with the rest, or
-    /// once the runtime's thread that it is called on has nothing else to run.
-    pub(crate) fn flush_with_the_rest(self: &Arc<Self>) {
+    /// once the runtime's thread that it is called on has nothing else to run. Whether it was left until then.
+    pub(crate) fn flush_with_the_rest(self: &Arc<Self>) -> bool {
         #[cfg(feature = "tokio")]
         if let Some(task) = self.pushing_task()
             && self.is_left(|| task.postpone_until_idle(self.clone()))
         {
-            return;
+            return true;
         }
         self.flush();
+        false
     }
 
     /// The task that pushes what is left to it. There is none over shared memory, where nothing has to be pushed.

@@ -33,7 +33,7 @@ impl AsyncWrite for StreamSender {
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().push_now();
+        self.get_mut().push_what_is_left();
         Poll::Ready(Ok(()))
     }
 
@@ -98,7 +98,7 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().sender.push_now();
+        self.get_mut().sender.push_what_is_left();
         Poll::Ready(Ok(()))
     }
 

@@ -33,6 +33,8 @@ pub struct StreamSender {
     sent: u64,
     /// Up to where this half has itself pushed when there was much.
     pushed: u64,
+    /// Something of it was left for somebody to push later.
+    left: bool,
     consumed: u64,
     asked: u64,
     end: End,
@@ -59,6 +61,7 @@ impl StreamSender {
             chunk,
             sent: 0,
             pushed: 0,
+            left: false,
             consumed: 0,
             asked: 0,
             end: End::Open,
@@ -121,7 +124,7 @@ impl StreamSender {
         pieces: &[IoSlice<'_>],
     ) -> Poll<Result<usize, StreamError>> {
         self.poll_commit_all(context.waker(), pieces, |stream| {
-            stream.route.peer.flush_with_the_rest();
+            stream.left |= stream.route.peer.flush_with_the_rest();
         })
     }
 
@@ -235,13 +238,23 @@ impl StreamSender {
     /// # Errors
     /// [`StreamError`], where the stream is known to go no further.
     pub async fn flush(&mut self) -> Result<(), StreamError> {
-        self.push_now();
+        self.push_what_is_left();
         self.failed.clone().map_or(Ok(()), Err)
     }
 
+    /// Pushes what was left for later. The rest is pushed, or another thread is pushing it.
+    pub(super) fn push_what_is_left(&mut self) {
+        if self.left {
+            self.push_now();
+        } else {
+            self.route.peer.see_pushed();
+        }
+    }
+
     /// As [`StreamSender::push`], however little it is.
-    pub(super) fn push_now(&mut self) {
+    fn push_now(&mut self) {
         self.pushed = self.sent;
+        self.left = false;
         self.route.peer.flush_much();
     }
 
@@ -289,7 +302,7 @@ impl StreamSender {
     /// Pushes what was committed, or leaves it to whoever drives the node, as long as it is not much.
     pub(super) fn push(&mut self) {
         if self.sent - self.pushed < MUCH {
-            self.route.peer.flush_soon();
+            self.left |= self.route.peer.flush_soon();
         } else {
             self.pushed = self.sent;
             self.route.peer.flush();
