@@ -19,8 +19,9 @@ use transport::ring::{Arrival, Position};
 use super::SmallFrames;
 use super::anchor::{Anchor, socket_error};
 use super::offer::Offer;
-use crate::fabric::verbs::connection::{CELL_PAGE, Prepared};
+use crate::fabric::verbs::cells;
 use crate::fabric::verbs::device::{Device, OnDemand};
+use crate::fabric::verbs::prepared::Prepared;
 use crate::fabric::verbs::{VerbsInbound, VerbsOutbound};
 use crate::limits::verbs::DEVICE_LOOKS;
 use crate::link::{Receiver, Sender};
@@ -193,7 +194,7 @@ impl Wire for RdmaWire {
     }
 
     fn send_memory(&mut self, sizes: &LaneSizes, offer: &[u8]) -> Result<SendMemory, LinkError> {
-        Offer::decode(offer)?.check_sizes(sizes, CELL_PAGE)?;
+        Offer::decode(offer)?.check_sizes(sizes, cells::PAGE)?;
         Ok(SendMemory {
             rings: self.rings(sizes)?,
             cells: None,
@@ -218,7 +219,7 @@ impl Wire for RdmaWire {
             ordinary: len(Lane::Ordinary),
             large: len(Lane::Large),
         };
-        offer.check_sizes(&sizes, CELL_PAGE)?;
+        offer.check_sizes(&sizes, cells::PAGE)?;
         let arrival = match device.small_frames {
             SmallFrames::Polled => Arrival::Checked,
             SmallFrames::Announced => Arrival::Noticed,

@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::null_mut;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use rdma_mummy_sys::{ibv_ack_cq_events, ibv_get_cq_event, ibv_poll_cq, ibv_req_notify_cq, ibv_wc};
 use sideway::ibverbs::completion::{
@@ -15,6 +15,7 @@ use sideway::ibverbs::completion::{
 use sideway::ibverbs::device_context::DeviceContext;
 use transport::link::LinkError;
 
+use super::counts::Counts;
 use super::device::{Device, because};
 
 /// Tells of completions through a descriptor. Both queues of a connection share one.
@@ -36,17 +37,6 @@ pub(super) enum Event {
     Any,
     /// Of a receive whose sender asked for it (`IBV_SEND_SOLICITED`), and every failure.
     Solicited,
-}
-
-/// How many completions and events there were.
-#[derive(Default)]
-pub(crate) struct Counts {
-    /// Completions of success.
-    pub(crate) succeeded: AtomicU64,
-    /// Completions of failures of their own.
-    pub(crate) failed: AtomicU64,
-    /// Events of devices and their ports.
-    pub(crate) events: AtomicU64,
 }
 
 /// One work request that has ended.

@@ -11,7 +11,7 @@ use sideway::ibverbs::device::{DeviceInfo, DeviceList, GetDeviceListError, GetDe
 use sideway::ibverbs::device_context::{DeviceContext, LinkLayer, Mtu, PortState};
 use transport::link::{LinkError, TransportError};
 
-use super::completion::Counts;
+use super::counts::Counts;
 use super::life::{Entry, Life};
 use crate::limits::verbs::SEND_DEPTH;
 use crate::rdma::{RdmaOptions, SCHEME, SmallFrames};

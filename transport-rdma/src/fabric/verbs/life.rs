@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use sideway::ibverbs::device_context::DeviceContext;
 
-use super::completion::Counts;
+use super::counts::Counts;
 use super::events::{Event, Events};
 use crate::limits::verbs::DEVICE_LOOKS;
 

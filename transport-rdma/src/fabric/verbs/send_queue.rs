@@ -14,15 +14,15 @@ use transport::lane::{LANES, Lane};
 use transport::link::LinkError;
 use transport::memory::RingMemory;
 
+use super::cells;
 use super::completion::Queue;
-use super::connection::NOTIFY;
 use super::device::because;
 use super::gather::{self, Gather};
 use super::lending::Lending;
 use super::notice::Notice;
 use super::region::Region;
 use crate::fabric::{Lent, Request, cell};
-use crate::limits::{self, CELL};
+use crate::limits;
 use crate::rdma::SmallFrames;
 use crate::rdma::offer::Offer;
 
@@ -73,28 +73,56 @@ impl Write<'_> {
 
 /// The queue pair's sending side.
 pub(crate) struct SendQueue {
-    pub(super) queue_pair: GenericQueuePair,
-    pub(super) completions: Queue,
-    pub(super) send: [Region; LANES],
-    pub(super) lending: Lending,
-    pub(super) peer: Offer,
-    pub(super) max_inline: usize,
-    pub(super) depth: u64,
-    pub(super) signal_every: u64,
+    queue_pair: GenericQueuePair,
+    completions: Queue,
+    send: [Region; LANES],
+    lending: Lending,
+    peer: Offer,
+    max_inline: usize,
+    depth: u64,
+    signal_every: u64,
     /// Work requests ever posted; the number of one is its identifier.
-    pub(super) posted: u64,
+    posted: u64,
     /// The highest work request known to have completed; all before it have as well.
-    pub(super) completed: u64,
+    completed: u64,
     /// The highest work request that will tell of its completion.
-    pub(super) signalled: u64,
+    signalled: u64,
     /// Writes of the large lane that are not known to have completed, oldest first.
-    pub(super) large: VecDeque<u64>,
+    large: VecDeque<u64>,
     /// The peer's wish that was last obeyed, see [`super::notify`].
-    pub(super) obeyed: u32,
-    pub(super) failure: Option<String>,
+    obeyed: u32,
+    failure: Option<String>,
 }
 
 impl SendQueue {
+    /// The half of `queue_pair` that writes out of the regions `send` into those of the peer, with `depth` work requests at most.
+    pub(super) fn new(
+        queue_pair: GenericQueuePair,
+        completions: Queue,
+        send: [Region; LANES],
+        lending: Lending,
+        peer: Offer,
+        max_inline: usize,
+        depth: u32,
+    ) -> SendQueue {
+        SendQueue {
+            queue_pair,
+            completions,
+            send,
+            lending,
+            peer,
+            max_inline,
+            depth: u64::from(depth),
+            signal_every: u64::from((depth / limits::verbs::SIGNALS_PER_QUEUE).max(1)),
+            posted: 0,
+            completed: 0,
+            signalled: 0,
+            large: VecDeque::with_capacity(limits::verbs::LARGE_SPANS),
+            obeyed: 0,
+            failure: None,
+        }
+    }
+
     /// Posts a small message that is alone, if this is one, there is much room, and nobody is to be woken or told: the shortest way,
     /// for what is sent most. False where it has to go through [`SendQueue::post`].
     #[inline]
@@ -286,11 +314,11 @@ impl SendQueue {
                 }
                 Write::Link(&Request::Acknowledge { lane, position }) => {
                     cell = cell::encode(position);
-                    (&self.peer.cells, lane.index() * CELL, &cell[..], None)
+                    (&self.peer.cells, cells::acknowledgement(lane), &cell[..], None)
                 }
                 Write::Notify(wish) => {
                     cell = cell::encode(u64::from(wish));
-                    (&self.peer.cells, NOTIFY * CELL, &cell[..], None)
+                    (&self.peer.cells, cells::WISH, &cell[..], None)
                 }
             };
             if region.is_none() {
