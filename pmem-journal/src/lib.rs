@@ -42,6 +42,7 @@ mod error;
 mod event;
 mod extension;
 mod filter;
+mod first_segment;
 mod flock;
 mod floor;
 mod follow;

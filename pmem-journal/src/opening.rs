@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::error::{Error, Result};
+use crate::first_segment::{self, Start};
 use crate::floor;
-use crate::format::{self, CONTROL_EPOCH, JournalId};
+use crate::format::{self, CONTROL_EPOCH};
 use crate::gate::Gate;
 use crate::group::Group;
 use crate::index::{Index, Learned};
@@ -18,7 +19,7 @@ use crate::lock::WriterLock;
 use crate::medium::direct;
 use crate::medium::file::FileMedium;
 use crate::medium::pmem;
-use crate::medium::{Access, Medium, UNFINISHED, probe};
+use crate::medium::{Medium, UNFINISHED, probe};
 use crate::mode::{Mode, Probe};
 use crate::options::Options;
 use crate::publish::Publisher;
@@ -26,9 +27,8 @@ use crate::published::Published;
 use crate::reader::Reader;
 use crate::recover::{Recovery, recover};
 use crate::reserve::{self, Reserve};
-use crate::rotation::{make_segment, seal};
 use crate::scan::Checks;
-use crate::segment::{self, DATA, Header, SPARE, Segment};
+use crate::segment::{self, SPARE};
 use crate::segment_index;
 use crate::snapshot_slots;
 use crate::spare::SpareMaker;
@@ -116,65 +116,13 @@ impl Journal {
         let indexer =
             Indexer::new(&indexes, options.background).map_err(Error::io("start a thread for", dir))?;
         let epoch = recovered.epoch + 1;
-        let mut fresh = None;
-        let (segment, offset) = match &recovered.active {
-            Some(active) => {
-                let name = segment::name(active.header.index);
-                let file = medium
-                    .open(&name, Access::Write)
-                    .map_err(Error::io("open for writing", &name))?;
-                // What a dead writer wrote may still be in a cache: it counts only once it is durable. The name of
-                // this segment may be all that its rotation got done, too.
-                file.sync().map_err(Error::io("sync", &name))?;
-                medium.sync_dir().map_err(Error::io("sync", dir))?;
-                let header = active.header;
-                // An epoch record, and the close record after it.
-                let full = active.sealed || active.offset + format::HEADER as u64 > header.events_end();
-                if full {
-                    let old = Segment { header, file };
-                    let next = Header {
-                        index: header.index + 1,
-                        base: active.log_end,
-                        first_position: recovered.report.next_position,
-                        size: options.segment_size,
-                        epoch,
-                        compacted: false,
-                        ..header
-                    };
-                    if !active.sealed {
-                        let timestamp = recovered.timestamp;
-                        seal(
-                            &old,
-                            active.offset,
-                            next.first_position,
-                            recovered.epoch,
-                            timestamp,
-                        )
-                        .map_err(Error::io("seal", &name))?;
-                    }
-                    fresh = Some(next.epoch);
-                    (make_segment(&*medium, &mut spare, next, dir)?, DATA)
-                } else {
-                    (Segment { header, file }, active.offset)
-                }
-            }
-            None => {
-                let mut journal = JournalId::default();
-                getrandom::fill(&mut journal)
-                    .map_err(|e| Error::io("get randomness for", dir)(std::io::Error::other(e)))?;
-                let size = options.segment_size;
-                fresh = Some(epoch);
-                let header = Header {
-                    journal,
-                    index: 0,
-                    size,
-                    base: 0,
-                    first_position: 0,
-                    epoch,
-                    compacted: false,
-                };
-                (make_segment(&*medium, &mut spare, header, dir)?, DATA)
-            }
+        let Start {
+            segment,
+            offset,
+            fresh,
+        } = match &recovered.active {
+            Some(active) => first_segment::go_on(&*medium, &mut spare, dir, &recovered, active)?,
+            None => first_segment::begin(&*medium, &mut spare, dir, epoch)?,
         };
         spare.prepare(segment.header.base);
         let last = recovered.active.as_ref().map_or(0, |active| active.header.index);
@@ -215,8 +163,7 @@ impl Journal {
             closed: false,
             _lock: lock,
         };
-        // A fresh segment's header carries the epoch already.
-        if fresh.is_none() {
+        if !fresh {
             state
                 .write_control(CONTROL_EPOCH)
                 .map_err(Error::io("write the epoch in", dir))?;
