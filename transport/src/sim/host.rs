@@ -150,6 +150,7 @@ impl Host {
             world: world.clone(),
             host: self.index,
             started: lock(world).now,
+            patience: TIMING.resume_window,
         };
         let node = Node::builder(&name(self.index))
             .secret(b"the secret of all simulated nodes")

@@ -5,7 +5,6 @@ use std::io;
 use std::task::Poll;
 use std::time::Instant;
 
-use super::host::TIMING;
 use super::world::SharedWorld;
 use crate::handshake::HandshakeError;
 use crate::link::{LinkError, Wire};
@@ -19,6 +18,8 @@ pub(super) struct Simulated {
     pub(super) host: usize,
     /// When the node was started: its own time begins there.
     pub(super) started: Time,
+    /// How long a handshake with a stranger may take.
+    pub(super) patience: Time,
 }
 
 impl Surroundings for Simulated {
@@ -32,7 +33,7 @@ impl Surroundings for Simulated {
     }
 
     fn patience(&self) -> Time {
-        TIMING.resume_window
+        self.patience
     }
 
     fn fill_random(&self, bytes: &mut [u8]) -> Result<(), HandshakeError> {
