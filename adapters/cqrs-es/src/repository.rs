@@ -3,11 +3,11 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use cqrs_es::Aggregate;
 use cqrs_es::persist::{
     PersistedEventRepository, PersistedEventStore, PersistenceError, ReplayStream, SerializedEvent,
     SerializedSnapshot,
 };
+use cqrs_es::{Aggregate, DomainEvent};
 use event_streams::Streams;
 use pmem_journal::{Error, Journal, Selection};
 use serde_json::Value;
@@ -71,6 +71,30 @@ impl JournalRepository {
         let stream = stored::stream(A::TYPE, aggregate_id);
         let events = self.streams.read(stream, from as u64, usize::MAX).await;
         events.map_err(failed)?.iter().map(stored::read_event).collect()
+    }
+
+    /// The state of an aggregate after its event of this number, from the last snapshot and the events after it; `None` where one
+    /// of those needs an upcaster, which a repository does not know.
+    async fn state_after<A: Aggregate>(
+        &self,
+        aggregate_id: &str,
+        number: usize,
+    ) -> Result<Option<Value>, PersistenceError> {
+        let (mut aggregate, from) = match self.get_snapshot::<A>(aggregate_id).await? {
+            Some(snapshot) => (
+                serde_json::from_value(snapshot.aggregate)?,
+                snapshot.current_sequence,
+            ),
+            None => (A::default(), 0),
+        };
+        let events = self.read::<A>(aggregate_id, from).await?;
+        for event in events.into_iter().filter(|event| event.sequence <= number) {
+            match serde_json::from_value::<A::Event>(event.payload) {
+                Ok(known) if known.event_version() == event.event_version => aggregate.apply(known),
+                _ => return Ok(None),
+            }
+        }
+        Ok(Some(serde_json::to_value(aggregate)?))
     }
 
     /// Feeds a stream with the selected events, from a thread that may wait for the disk and for the consumer.
@@ -146,12 +170,20 @@ impl PersistedEventRepository for JournalRepository {
             .append(stream, before, batch?)
             .await
             .map_err(failed)?;
-        let Some((aggregate_id, aggregate, number)) = snapshot_update else {
+        let Some((aggregate_id, given, number)) = snapshot_update else {
             return Ok(());
         };
         let sequence = match self.every {
             Some(every) => last.sequence - last.sequence % every.get(),
             None => last.sequence,
+        };
+        // Not the state that came along: `cqrs-es` has applied these events to it twice, in `EventSink::write` and again for the
+        // snapshot.
+        let aggregate = match (self.state_after::<A>(&aggregate_id, sequence).await?, self.every) {
+            (Some(state), _) => state,
+            // The events say it all.
+            (None, Some(_)) => return Ok(()),
+            (None, None) => given,
         };
         let snapshot = stored::snapshot(A::TYPE, aggregate_id, aggregate, sequence, number)?;
         self.streams

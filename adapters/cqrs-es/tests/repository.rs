@@ -10,11 +10,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bank::{BankAccount, BankAccountCommand, BankAccountEvent, BankAccountServices, Ledger, walk_through};
+use cqrs_es::event_sink::EventSink;
 use cqrs_es::mem_store::MemStore;
 use cqrs_es::persist::{
     PersistedEventRepository, PersistedEventStore, QueryReplay, SemanticVersionEventUpcaster, SerializedEvent,
 };
-use cqrs_es::{AggregateContext, AggregateError, CqrsFramework, EventStore};
+use cqrs_es::{Aggregate, AggregateContext, AggregateError, CqrsFramework, DomainEvent, EventStore};
 use pmem_es::JournalRepository;
 use pmem_journal::Journal;
 use serde_json::{Value, json};
@@ -108,6 +109,67 @@ async fn a_snapshot_is_of_the_event_it_says_and_the_events_after_it_are_applied_
             .await
             .unwrap()
             .is_none()
+    );
+}
+
+/// An aggregate whose events are not absolute: applied twice, they count twice.
+#[derive(Default, serde::Serialize, serde::Deserialize)]
+struct Tally {
+    total: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+struct Added(u64);
+
+impl DomainEvent for Added {
+    fn event_type(&self) -> String {
+        "Added".to_owned()
+    }
+
+    fn event_version(&self) -> String {
+        "1.0".to_owned()
+    }
+}
+
+impl Aggregate for Tally {
+    const TYPE: &'static str = "tally";
+    type Command = u64;
+    type Event = Added;
+    type Error = std::convert::Infallible;
+    type Services = ();
+
+    async fn handle(&mut self, more: u64, _: &(), sink: &EventSink<Tally>) -> Result<(), Self::Error> {
+        sink.write(Added(more), self).await;
+        Ok(())
+    }
+
+    fn apply(&mut self, Added(more): Added) {
+        self.total += more;
+    }
+}
+
+#[tokio::test]
+async fn a_snapshot_counts_each_event_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let repository = open(dir.path());
+    let snapshots = || repository.clone().snapshot_store::<Tally>(EVERY);
+    let aggregates = || repository.clone().aggregate_store::<Tally>();
+    let (by_snapshots, by_aggregates) = (
+        CqrsFramework::new(snapshots(), vec![], ()),
+        CqrsFramework::new(aggregates(), vec![], ()),
+    );
+    for _ in 0..10 {
+        by_snapshots.execute("a", 1).await.unwrap();
+        by_aggregates.execute("b", 1).await.unwrap();
+    }
+    assert!(repository.get_snapshot::<Tally>("a").await.unwrap().is_some());
+    assert_eq!(
+        snapshots().load_aggregate("a").await.unwrap().aggregate().total,
+        10
+    );
+    assert_eq!(
+        aggregates().load_aggregate("b").await.unwrap().aggregate().total,
+        10
     );
 }
 
