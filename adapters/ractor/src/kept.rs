@@ -34,10 +34,12 @@ impl KeptConnection {
             let (shortest, longest) = PAUSES;
             let mut pause = shortest;
             let mut peer = None;
+            let mut told = false;
             loop {
                 let (tell, over) = oneshot::channel();
                 match attempt(&node_server, &node, &addresses, &mut peer, tell).await {
                     Ok(()) => {
+                        told = false;
                         let started = tokio::time::Instant::now();
                         // The sender is dropped with the session.
                         let _ = over.await;
@@ -49,6 +51,11 @@ impl KeptConnection {
                     Err(SessionError::NodeServer(error)) => {
                         tracing::info!(%error, "no longer keeping a node session");
                         return;
+                    }
+                    // Nobody else sees a secret or an address that is wrong: said once, and again when it has worked in between.
+                    Err(error) if !told => {
+                        told = true;
+                        tracing::warn!(%error, ?addresses, "no node session yet: trying again");
                     }
                     Err(error) => tracing::debug!(%error, "no node session yet"),
                 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tarpc::tokio_serde::{Deserializer, Serializer};
+use tarpc::tokio_util::codec::{LengthDelimitedCodec, length_delimited};
 use transport::Peer;
 use transport::stream::StreamOptions;
 
@@ -27,7 +28,24 @@ where
     SinkItem: Serialize,
     Codec: Serializer<SinkItem> + Deserializer<Item>,
 {
+    connect_with(peer, codec, &LengthDelimitedCodec::builder()).await
+}
+
+/// As [`connect`], where messages are told apart as `config` says: how long they may be, above all. Both ends take the same.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn connect_with<Item, SinkItem, Codec>(
+    peer: &Peer,
+    codec: impl FnOnce() -> Codec,
+    config: &length_delimited::Builder,
+) -> io::Result<RingTransport<Item, SinkItem, Codec>>
+where
+    Item: for<'de> Deserialize<'de>,
+    SinkItem: Serialize,
+    Codec: Serializer<SinkItem> + Deserializer<Item>,
+{
     let opening = peer.open_stream(STREAMS, StreamOptions::default());
     let stream = tokio::time::timeout(PATIENCE, opening).await??;
-    Ok(RingTransport::from((stream, codec())))
+    Ok(tarpc::serde_transport::new(config.new_framed(stream), codec()))
 }

@@ -3,7 +3,7 @@
 mod connecting;
 mod listening;
 
-pub use connecting::connect;
+pub use connecting::{connect, connect_with};
 pub use listening::{Incoming, listen};
 
 /// What carries requests one way and responses the other: a transport of tarpc over a stream of a session.

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use futures_util::Stream;
 use serde::{Deserialize, Serialize};
 use tarpc::tokio_serde::{Deserializer, Serializer};
+use tarpc::tokio_util::codec::{LengthDelimitedCodec, length_delimited};
 use transport::stream::{StreamListener, StreamOptions};
 use transport::{Node, NodeError};
 
@@ -27,6 +28,7 @@ where
     Ok(Incoming {
         listener: node.listen_streams(STREAMS, StreamOptions::default())?,
         codec,
+        config: LengthDelimitedCodec::builder(),
         gives: PhantomData,
     })
 }
@@ -37,7 +39,15 @@ type Gives<Item, SinkItem, Codec> = fn() -> RingTransport<Item, SinkItem, Codec>
 pub struct Incoming<Item, SinkItem, Codec, MakeCodec> {
     listener: StreamListener,
     codec: MakeCodec,
+    config: length_delimited::Builder,
     gives: PhantomData<Gives<Item, SinkItem, Codec>>,
+}
+
+impl<Item, SinkItem, Codec, MakeCodec> Incoming<Item, SinkItem, Codec, MakeCodec> {
+    /// How messages are told apart, as in tarpc's own `Incoming`: how long they may be, above all. Both ends take the same.
+    pub fn config_mut(&mut self) -> &mut length_delimited::Builder {
+        &mut self.config
+    }
 }
 
 impl<Item, SinkItem, Codec, MakeCodec> Stream for Incoming<Item, SinkItem, Codec, MakeCodec>
@@ -52,11 +62,8 @@ where
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
         let accepted = ready!(this.listener.poll_accept_stream(context));
-        Poll::Ready(
-            accepted
-                .ok()
-                .map(|stream| Ok(RingTransport::from((stream, (this.codec)())))),
-        )
+        let made = |stream| tarpc::serde_transport::new(this.config.new_framed(stream), (this.codec)());
+        Poll::Ready(accepted.ok().map(|stream| Ok(made(stream))))
     }
 }
 

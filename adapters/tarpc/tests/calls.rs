@@ -6,9 +6,14 @@ mod counter;
 
 use std::time::{Duration, Instant};
 
+use counter::Counter;
+use futures_util::StreamExt;
 use futures_util::future::join_all;
-use tarpc::client::RpcError;
+use tarpc::client::{Config, RpcError};
 use tarpc::context::{self, Context};
+use tarpc::server::{BaseChannel, Channel};
+use tarpc::tokio_serde::formats::Bincode;
+use tarpc::tokio_util::codec::LengthDelimitedCodec;
 use tests::over::{Over, TIMING};
 use tests::process::{OtherProcess, Role};
 use transport::{NodeBuilder, Timing};
@@ -79,6 +84,43 @@ async fn calls_and_a_killed_server(over: Over) {
     println!("{}: {error} after {:?}", over.name(), killed.elapsed());
     assert!(killed.elapsed() < PATIENCE, "{error}");
     assert!(client.add(within(PATIENCE), 1).await.is_err());
+}
+
+#[tokio::test]
+async fn both_ends_say_how_long_a_message_may_be() {
+    let node = Over::Tcp
+        .builder("server")
+        .listen("tcp://127.0.0.1:0")
+        .start_on_tokio()
+        .unwrap();
+    let mut incoming = tarpc_transport::listen(&node, Bincode::default).unwrap();
+    incoming.config_mut().max_frame_length(1_000);
+    tokio::spawn(async move {
+        while let Some(transport) = incoming.next().await {
+            let requests =
+                BaseChannel::with_defaults(transport.unwrap()).execute(counter::Count::default().serve());
+            tokio::spawn(requests.for_each(|answer| async {
+                tokio::spawn(answer);
+            }));
+        }
+    });
+    let here = Over::Tcp.builder("client").start_on_tokio().unwrap();
+    let peer = here.connect_async(&node.addresses()[0]).await.unwrap();
+    let mut config = LengthDelimitedCodec::builder();
+    config.max_frame_length(1_000);
+    let transport = tarpc_transport::connect_with(&peer, Bincode::default, &config)
+        .await
+        .unwrap();
+    let client = counter::CounterClient::new(Config::default(), transport).spawn();
+    assert!(client.echo(within(PATIENCE), vec![7; 800]).await.is_ok());
+    // Refused at this end, and the connection goes on; then by the other end, which closes it.
+    assert!(matches!(
+        client.echo(within(PATIENCE), vec![7; 2_000]).await,
+        Err(RpcError::Send(_))
+    ));
+    assert!(client.echo(within(PATIENCE), vec![7; 800]).await.is_ok());
+    let unlimited = counter::client(&peer).await.unwrap();
+    assert!(unlimited.echo(within(PATIENCE), vec![7; 2_000]).await.is_err());
 }
 
 tests::over_each_transport! { async calls_and_a_killed_server }
