@@ -9,10 +9,10 @@ use tests::over::Over;
 use tokio::runtime::Runtime;
 use tokio::sync::Barrier;
 use tokio::task::JoinHandle;
-use transport::{Node, Timing, Wait};
+use transport::{Node, Peer, Timing, Wait};
 
 use crate::service::serve;
-use crate::traffic::{Beside, Place, Random, SERVICE, Traffic, Way};
+use crate::traffic::{Beside, Place, Random, Traffic, Way};
 
 /// In which a call is answered on any machine, however busy.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -136,28 +136,37 @@ pub(crate) fn run(over: Over, traffic: &'static Traffic) {
     let barrier = Arc::new(Barrier::new(callers));
     let mut number = 0;
     let mut tasks = Vec::new();
-    let mut spawn = |party: &Party, way: Way| {
-        let calling = call(way, number, traffic, watch.clone(), barrier.clone());
+    // What a caller begins with is watched as well.
+    let mut spawn = |party: &Party, beside: Option<Beside>, caller: usize, peer: &Peer| {
+        let place = Place {
+            over,
+            server: server.node.clone(),
+            to_server: peer.clone(),
+        };
+        let calling = call(
+            place,
+            beside,
+            caller,
+            number,
+            traffic,
+            watch.clone(),
+            barrier.clone(),
+        );
         tasks.push(party.runtime.spawn(calling));
         number += 1;
     };
     for (client, peer) in &clients {
         for caller in 0..traffic.callers() {
-            spawn(client, client.runtime.block_on(traffic.way(caller, peer)));
+            spawn(client, None, caller, peer);
         }
     }
     for beside in traffic.beside {
         let (client, peer) = &clients[0];
-        let place = Place {
-            over,
-            server: server.node.clone(),
-            client: client.runtime.block_on(peer.address_async(SERVICE)).unwrap(),
-        };
         let party = match beside {
             Beside::ClientBlocks => client,
             _ => &server,
         };
-        spawn(party, Way::Beside(*beside, place));
+        spawn(party, Some(*beside), 0, peer);
     }
     let done = || tasks.iter().all(JoinHandle::is_finished);
     // Where something stood.
@@ -180,12 +189,18 @@ pub(crate) fn run(over: Over, traffic: &'static Traffic) {
 }
 
 async fn call(
-    mut way: Way,
+    place: Place,
+    beside: Option<Beside>,
+    caller: usize,
     number: usize,
     traffic: &'static Traffic,
     watch: Arc<Watch>,
     barrier: Arc<Barrier>,
 ) {
+    let mut way = match beside {
+        None => traffic.way(caller, &place.to_server).await,
+        Some(beside) => Way::Beside(beside, place),
+    };
     let mut random = Random::new(number);
     let alone = watch.calls.len() == 1;
     for round in 0.. {

@@ -95,7 +95,7 @@ pub(crate) enum Way {
 pub(crate) struct Place {
     pub(crate) over: Over,
     pub(crate) server: Arc<Node>,
-    pub(crate) client: Address,
+    pub(crate) to_server: Peer,
 }
 
 impl Place {
@@ -105,7 +105,8 @@ impl Place {
             Beside::ServerIsPolled => drop(self.server.poll()),
             Beside::ClientBlocks => {
                 let question = message(CALL, number, 9);
-                let answer = block_in_place(|| self.client.ask(&question, Duration::MAX));
+                let server = self.to_server.address_async(SERVICE).await.unwrap();
+                let answer = block_in_place(|| server.ask(&question, Duration::MAX));
                 assert_eq!(answer.unwrap(), question);
             }
             Beside::ServerAsksItself => {
