@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Receiver;
 use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -164,19 +165,39 @@ fn whoever_dials_a_process_that_has_no_descriptor_left_is_accepted_when_it_has()
     a.connect(&b.addresses()[0]).unwrap();
 }
 
+/// A node that has dialled another, of which nothing has come yet, for somebody who waits no longer.
+struct GivenUp {
+    a: Node,
+    b: Node,
+    events: Receiver<Event>,
+    proxy: Proxy,
+}
+
+impl GivenUp {
+    fn amid_its_handshake() -> GivenUp {
+        let b = node("b")
+            .listen("tcp://127.0.0.1:0")
+            .timing(ENDLESS)
+            .start()
+            .unwrap();
+        let events = b.events(16);
+        let (proxy, address) = proxy_of(&b);
+        proxy.silence(true);
+        let a = node("a").timing(ENDLESS).start().unwrap();
+        assert!(!is_ready(a.connect_async(&address)));
+        eventually("a dials", || proxy.accepted() == 1);
+        GivenUp { a, b, events, proxy }
+    }
+}
+
 #[test]
 fn a_session_that_is_made_as_its_node_is_closed_is_closed_with_it() {
-    let b = node("b")
-        .listen("tcp://127.0.0.1:0")
-        .timing(ENDLESS)
-        .start()
-        .unwrap();
-    let events = b.events(16);
-    let (proxy, address) = proxy_of(&b);
-    proxy.silence(true);
-    let a = node("a").timing(ENDLESS).start().unwrap();
-    assert!(!is_ready(a.connect_async(&address)));
-    eventually("a dials", || proxy.accepted() == 1);
+    let GivenUp {
+        b: _b,
+        events,
+        proxy,
+        a,
+    } = GivenUp::amid_its_handshake();
     drop(a);
     proxy.silence(false);
     // The handshake goes on beside whoever began it.
@@ -193,17 +214,12 @@ fn a_session_that_is_made_as_its_node_is_closed_is_closed_with_it() {
 
 #[test]
 fn a_session_that_is_made_when_nobody_waits_for_it_any_more_is_closed() {
-    let b = node("b")
-        .listen("tcp://127.0.0.1:0")
-        .timing(ENDLESS)
-        .start()
-        .unwrap();
-    let events = b.events(16);
-    let (proxy, address) = proxy_of(&b);
-    proxy.silence(true);
-    let a = node("a").timing(ENDLESS).start().unwrap();
-    assert!(!is_ready(a.connect_async(&address)));
-    eventually("a dials", || proxy.accepted() == 1);
+    let GivenUp {
+        b: _b,
+        events,
+        proxy,
+        a,
+    } = GivenUp::amid_its_handshake();
     proxy.silence(false);
     loop {
         match events.recv_timeout(PATIENCE).expect("the session ends") {

@@ -138,8 +138,8 @@ impl Driver {
 
     /// As [`Driver::pass`], for who is likely to sleep next: each link is armed where its peer has had its turn.
     #[cfg(feature = "tokio")]
-    pub(crate) fn pass_and_arm(&mut self, node: &NodeInner) -> bool {
-        self.pass_with(node, &mut None, true)
+    pub(crate) fn pass_and_arm(&mut self, node: &NodeInner) {
+        self.pass_with(node, &mut None, true);
     }
 
     fn pass_with(&mut self, node: &NodeInner, direct: &mut Option<Direct<'_>>, arming: bool) -> bool {

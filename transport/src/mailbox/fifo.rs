@@ -69,15 +69,15 @@ mod tests {
     use std::collections::VecDeque;
 
     use super::Fifo;
+    use crate::random::Random;
 
     #[test]
     fn is_a_queue_that_takes_no_more_than_twice_its_room() {
         let (mut fifo, mut queue) = (Fifo::default(), VecDeque::new());
-        let mut random = 1_u32;
+        let mut random = Random::new(1);
         for step in 0..100_000 {
-            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            let (came, gone) = ((random >> 8) % 9, (random >> 16) % 11);
-            let items: Vec<u32> = (step..step + came).collect();
+            let (came, gone) = (random.below(9), random.below(11));
+            let items: Vec<u64> = (step..step + came).collect();
             fifo.extend(&items);
             queue.extend(items);
             if gone == 1 {

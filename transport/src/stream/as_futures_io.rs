@@ -1,4 +1,5 @@
-//! Streams as the byte streams of futures-io. `poll_flush` is [`StreamSender::flush`] and done at once; `poll_close` sends the end and does not wait for the reader. See the table of words in [`crate::stream`].
+//! Streams as the byte streams of futures-io. `poll_flush` is [`StreamSender::flush`] and done at once; `poll_close` sends the end
+//! and does not wait for the reader. See the table of words in [`crate::stream`].
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;

@@ -1,5 +1,6 @@
-//! Streams as tokio's byte streams. `poll_flush` is [`StreamSender::flush`] and done at once; `poll_shutdown` sends the end and does not wait for the reader. See the table of words in [`crate::stream`]. Reading and writing use up the
-//! budget of the task, as a socket does, so that a task for which there is always something lets others have their turn.
+//! Streams as tokio's byte streams. `poll_flush` is [`StreamSender::flush`] and done at once; `poll_shutdown` sends the end and
+//! does not wait for the reader. See the table of words in [`crate::stream`]. Reading and writing use up the budget of the
+//! task, as a socket does, so that a task for which there is always something lets others have their turn.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
