@@ -3,6 +3,7 @@
 mod endpoint;
 mod publish;
 pub mod recent;
+mod serving;
 
 pub use endpoint::{Endpoint, EndpointError};
 pub use publish::{Publisher, WAITED_BUCKETS, names};

@@ -1,7 +1,8 @@
 //! What is served, over a real connection, while two nodes talk.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use node_metrics::recent::Recent;
@@ -9,8 +10,17 @@ use node_metrics::{Endpoint, names};
 use transport::{MailboxOptions, Node, Overflow};
 use transport_tcp::Tcp;
 
+/// Longer than anything here takes, on a slow machine too.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
 fn get(address: SocketAddr, path: &str) -> (String, String) {
-    let mut stream = TcpStream::connect(address).unwrap();
+    let mut stream = connect(address);
     write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
@@ -184,39 +194,76 @@ fn a_name_with_quotes_line_breaks_and_escapes_does_no_harm_to_what_is_served() {
     drop(to_b);
 }
 
-#[test]
-fn who_asks_and_takes_no_answer_is_cut_off() {
+/// An endpoint that is asked by strangers, and its node.
+fn asked() -> (Node, Endpoint) {
     let node = Node::builder("asked")
         .secret(b"node metrics, a shared secret")
         .transport(Tcp::new());
     let node = node.start().unwrap();
     let endpoint = Endpoint::open(&node, "127.0.0.1:0").unwrap();
+    (node, endpoint)
+}
+
+/// What `work` returns; it must not take forever.
+fn in_time<T: Send + 'static>(what: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (done, result) = mpsc::channel();
+    std::thread::spawn(move || done.send(work()));
+    result.recv_timeout(PATIENCE).expect(what)
+}
+
+#[test]
+fn who_connects_and_asks_nothing_holds_up_nobody_for_long() {
+    let (_node, endpoint) = asked();
     let address = endpoint.address();
-    let glutton = TcpStream::connect(address).unwrap();
-    glutton.set_nonblocking(true).unwrap();
-    // More requests than there is room for: of the socket's, for their answers, and then for themselves.
-    let requests = "GET /metrics HTTP/1.1\r\nHost: here\r\n\r\n".repeat(1000);
-    let (start, mut full_since) = (Instant::now(), None);
-    while full_since.is_none_or(|since: Instant| since.elapsed() < Duration::from_millis(500)) {
-        match (&glutton).write(requests.as_bytes()) {
-            Ok(_) => full_since = None,
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                full_since.get_or_insert_with(Instant::now);
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            // Cut off already.
-            Err(_) => break,
-        }
-        assert!(start.elapsed() < Duration::from_secs(60), "it is never full");
-    }
-    let (others, answered) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        let _ = others.send(get(address, "/recent").0);
-        drop(endpoint);
-        let _ = others.send("ended".into());
-    });
-    let patience = Duration::from_secs(60);
-    let head = answered.recv_timeout(patience).expect("others are answered");
+    // As many as there are places, and more.
+    let silent = || -> Vec<TcpStream> {
+        let connections = (0..100).map(|_| TcpStream::connect(address));
+        connections.collect::<Result<_, _>>().unwrap()
+    };
+    let first = silent();
+    let (head, _) = in_time("others are answered", move || get(address, "/recent"));
     assert!(head.contains(" 200 "), "{head}");
-    answered.recv_timeout(patience).expect("the endpoint ends");
+    let more = silent();
+    in_time("the endpoint ends", move || drop(endpoint));
+    drop((first, more));
+}
+
+#[test]
+fn a_connection_has_one_answer_however_much_it_asks() {
+    let (_node, endpoint) = asked();
+    let mut glutton = connect(endpoint.address());
+    let requests = "GET /metrics HTTP/1.1\r\nHost: here\r\n\r\n".repeat(10_000);
+    // Reset soon, as there is more to read.
+    let _ = glutton.write_all(requests.as_bytes());
+    let mut taken = Vec::new();
+    let ended = glutton.read_to_end(&mut taken);
+    let patient = |error: std::io::Error| error.kind() == ErrorKind::WouldBlock;
+    assert!(!ended.is_err_and(patient), "it is still open");
+    let taken = String::from_utf8_lossy(&taken);
+    assert!(taken.matches("HTTP/1.1 200").count() <= 1, "{taken}");
+    let address = endpoint.address();
+    let (head, _) = in_time("others are answered", move || get(address, "/recent"));
+    assert!(head.contains(" 200 "), "{head}");
+    in_time("the endpoint ends", move || drop(endpoint));
+}
+
+#[test]
+fn what_is_no_question_is_told_so() {
+    let (_node, endpoint) = asked();
+    let ask = |request: &str| {
+        let mut stream = connect(endpoint.address());
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    let answer = ask("POST /metrics HTTP/1.1\r\nHost: here\r\nContent-Length: 0\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
+    assert!(answer.to_lowercase().contains("allow: get, head"), "{answer}");
+    assert!(ask("no HTTP\r\n\r\n").starts_with("HTTP/1.1 400 "));
+    let head = ask("HEAD /recent?since=1 HTTP/1.1\r\nHost: here\r\n\r\n");
+    assert!(
+        head.starts_with("HTTP/1.1 200 ") && head.ends_with("\r\n\r\n"),
+        "{head}"
+    );
 }
