@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 use crate::audit::PATIENCE;
 
@@ -95,7 +95,7 @@ impl OtherProcess {
             .expect("a word from the other process")
     }
 
-    /// Stops it where it is, as a debugger or a paused machine does, or lets it go on.
+    /// Stops it where it is, as a debugger or a paused machine does, or lets it go on. It has stopped when this returns.
     ///
     /// # Panics
     /// When it is gone.
@@ -103,6 +103,13 @@ impl OtherProcess {
         let signal = if stop { Signal::STOP } else { Signal::CONT };
         let id = i32::try_from(self.id()).ok().and_then(Pid::from_raw);
         kill_process(id.expect("a process id"), signal).expect("the other process lives");
+        if stop {
+            // Told when the last of its threads has stopped.
+            let (_, status) = waitpid(id, WaitOptions::UNTRACED)
+                .expect("a child of this process")
+                .expect("waited for");
+            assert!(status.stopped(), "the other process ended: {status:?}");
+        }
     }
 
     /// Kills it, as a power cut does: with no chance to say goodbye.

@@ -4,11 +4,13 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 struct Shared {
     target: SocketAddr,
+    /// Stops listening when somebody connects next.
+    stops: AtomicBool,
     /// Accepts nobody while set.
     closed: AtomicBool,
     /// Carries nothing while set, and says nothing.
@@ -22,6 +24,7 @@ struct Shared {
 pub struct Proxy {
     address: SocketAddr,
     shared: Arc<Shared>,
+    serving: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Proxy {
@@ -34,40 +37,19 @@ impl Proxy {
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
             target,
+            stops: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             silent: AtomicBool::new(false),
             accepted: AtomicUsize::new(0),
             refused: AtomicUsize::new(0),
             open: Mutex::default(),
         });
-        let serving = shared.clone();
-        thread::spawn(move || {
-            for client in listener.incoming().flatten() {
-                if serving.closed.load(Ordering::SeqCst) {
-                    serving.refused.fetch_add(1, Ordering::SeqCst);
-                    continue;
-                }
-                let Ok(server) = TcpStream::connect(serving.target) else {
-                    continue;
-                };
-                let carried = [(&client, &server), (&server, &client)].map(|(from, to)| {
-                    let _ = from.set_nodelay(true);
-                    from.try_clone().and_then(|from| Ok((from, to.try_clone()?)))
-                });
-                // Before anything goes over it, so that whoever has seen it carry can cut it.
-                serving
-                    .open
-                    .lock()
-                    .expect("not poisoned")
-                    .extend([client, server]);
-                serving.accepted.fetch_add(1, Ordering::SeqCst);
-                for (from, to) in carried.into_iter().flatten() {
-                    let shared = serving.clone();
-                    thread::spawn(move || carry(&shared, from, to));
-                }
-            }
-        });
-        Ok(Proxy { address, shared })
+        let serving = Mutex::new(Some(serve(listener, shared.clone())));
+        Ok(Proxy {
+            address,
+            shared,
+            serving,
+        })
     }
 
     /// Where to connect to.
@@ -99,7 +81,28 @@ impl Proxy {
         }
     }
 
-    /// Refuses connections from now on, or accepts them again.
+    /// Ends its listening socket, as the end of its process would: the system refuses whoever dials it.
+    ///
+    /// # Panics
+    /// When it can't be dialled.
+    pub fn stop_listening(&self) {
+        let serving = self.serving.lock().expect("not poisoned").take();
+        self.shared.stops.store(true, Ordering::SeqCst);
+        TcpStream::connect(self.address).expect("it listens");
+        serving.map(JoinHandle::join);
+        self.shared.stops.store(false, Ordering::SeqCst);
+    }
+
+    /// Listens again at its address.
+    ///
+    /// # Panics
+    /// When the address is taken.
+    pub fn listen_again(&self) {
+        let listener = TcpListener::bind(self.address).expect("its own address");
+        *self.serving.lock().expect("not poisoned") = Some(serve(listener, self.shared.clone()));
+    }
+
+    /// Turns connections away from now on, or accepts them again.
     pub fn refuse(&self, refuse: bool) {
         self.shared.closed.store(refuse, Ordering::SeqCst);
     }
@@ -122,4 +125,32 @@ fn carry(shared: &Shared, mut from: TcpStream, mut to: TcpStream) {
     }
     let _ = from.shutdown(Shutdown::Both);
     let _ = to.shutdown(Shutdown::Both);
+}
+
+fn serve(listener: TcpListener, shared: Arc<Shared>) -> JoinHandle<()> {
+    thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            if shared.stops.load(Ordering::SeqCst) {
+                return;
+            }
+            if shared.closed.load(Ordering::SeqCst) {
+                shared.refused.fetch_add(1, Ordering::SeqCst);
+                continue;
+            }
+            let Ok(server) = TcpStream::connect(shared.target) else {
+                continue;
+            };
+            let carried = [(&client, &server), (&server, &client)].map(|(from, to)| {
+                let _ = from.set_nodelay(true);
+                from.try_clone().and_then(|from| Ok((from, to.try_clone()?)))
+            });
+            // Before anything goes over it, so that whoever has seen it carry can cut it.
+            shared.open.lock().expect("not poisoned").extend([client, server]);
+            shared.accepted.fetch_add(1, Ordering::SeqCst);
+            for (from, to) in carried.into_iter().flatten() {
+                let shared = shared.clone();
+                thread::spawn(move || carry(&shared, from, to));
+            }
+        }
+    })
 }
