@@ -10,8 +10,8 @@ use transport_tcp::Tcp;
 
 const SECRET: &[u8] = b"tests of whole programs, a secret";
 
-/// Deadlines short enough for a test to wait for, and longer than a busy machine holds a live process up: a dead peer is
-/// noticed within 4 s.
+/// Deadlines short enough for a test to wait for, and longer than a busy machine holds a live process up: a peer that is out of
+/// reach is noticed within 4 s.
 pub const TIMING: Timing = Timing {
     heartbeat: Duration::from_millis(100),
     silence: Duration::from_secs(2),

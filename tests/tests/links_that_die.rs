@@ -118,6 +118,33 @@ fn a_connection_that_falls_silent_is_given_up_at_the_deadline_and_the_session_go
 }
 
 #[test]
+fn a_proxy_whose_process_is_gone_is_not_the_peer_however_long_it_takes_to_come_back() {
+    let refused_window = Duration::from_millis(100);
+    let b = node("b", 1);
+    let a = Node::builder("a")
+        .secret(SECRET)
+        .transport(Tcp::new())
+        .timing(TIMING)
+        .refused_window(Some(refused_window))
+        .start()
+        .unwrap();
+    let proxy = proxy_to(&b.addresses()[0]);
+    let to_b = a.connect(&url(&proxy)).unwrap();
+    let events = a.events(16);
+    audited(&b, &to_b, || {
+        for _ in 0..2 {
+            proxy.stop_listening();
+            proxy.cut();
+            eventually("the link is lost", || to_b.link().is_none());
+            std::thread::sleep(5 * refused_window);
+            proxy.listen_again();
+            resumed(&events);
+        }
+    });
+    assert_eq!(a.dead_letters().count() + b.dead_letters().count(), 0);
+}
+
+#[test]
 fn a_session_moves_to_its_other_address_and_returns_when_the_better_one_is_back() {
     let (a, b) = (node("a", 0), node("b", 2));
     let events = a.events(64);

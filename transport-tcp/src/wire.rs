@@ -8,9 +8,9 @@ use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use transport::frame::ALIGNMENT;
-use transport::host::source_of;
+use transport::host::{self, source_of};
 use transport::lane::LANES;
-use transport::link::{HangUp, LaneMemory, Link, LinkError, LinkMemory, MAX_HANDSHAKE, Wire};
+use transport::link::{Ends, HangUp, LaneMemory, Link, LinkError, LinkMemory, MAX_HANDSHAKE, Wire};
 use transport::ring::{Arrival, Position};
 
 use crate::receiver::SpanReceiver;
@@ -95,6 +95,10 @@ impl Wire for TcpWire {
 
     fn source(&self) -> String {
         source_of(self.connection.peer().ip())
+    }
+
+    fn ends(&self) -> Option<Ends> {
+        host::ends(self.connection.local()?, self.connection.peer())
     }
 
     fn hang_up(&self) -> Option<HangUp> {

@@ -35,6 +35,8 @@ pub enum Breakage {
     LosesTheBacklog,
     /// A silent peer is never given up.
     NeverGivesUp,
+    /// A peer counts as gone also where somebody else refuses in its name.
+    BelievesEveryRefusal,
     /// A message whose handler panicked is handed out again.
     RepeatsAfterAPanic,
 }
@@ -42,7 +44,7 @@ pub enum Breakage {
 #[cfg(feature = "sim")]
 impl Breakage {
     /// Every one.
-    pub const ALL: [Breakage; 16] = [
+    pub const ALL: [Breakage; 17] = [
         Breakage::PushesFromTheWrongPosition,
         Breakage::AcknowledgesEarly,
         Breakage::ReleasesTooMuch,
@@ -58,6 +60,7 @@ impl Breakage {
         Breakage::SendsBeyondCredit,
         Breakage::LosesTheBacklog,
         Breakage::NeverGivesUp,
+        Breakage::BelievesEveryRefusal,
         Breakage::RepeatsAfterAPanic,
     ];
 }

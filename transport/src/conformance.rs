@@ -89,6 +89,7 @@ macro_rules! conformance_tests {
             an_answer_to_a_stream_that_was_given_up_leaves_no_handle_behind
             whoever_sleeps_on_a_link_is_told_of_whatever_comes
             whoever_sleeps_on_a_link_is_told_of_its_end
+            both_sides_tell_the_same_ends_and_where_nobody_listens_any_more_the_host_refuses
         );
     };
     (@each $attributes:tt $harness:expr; $($case:ident)*) => {
@@ -108,6 +109,7 @@ mod buffers;
 mod cancelling;
 mod cutting;
 mod driving;
+mod ends;
 mod hostile;
 mod large;
 mod mailboxes;
@@ -120,6 +122,7 @@ mod streams;
 pub use buffers::*;
 pub use cancelling::*;
 pub use driving::*;
+pub use ends::*;
 pub use hostile::hostile_bytes;
 pub use large::*;
 pub use mailboxes::*;

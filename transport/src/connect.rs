@@ -15,6 +15,7 @@ use crate::handshake::{HandshakeError, Refusal};
 use crate::link::{LinkError, TransportError};
 use crate::node::{NodeError, NodeInner};
 use crate::peer::PeerInner;
+use crate::refusals::Refusals;
 use crate::session::{Ended, Time};
 use crate::wait::{WaitList, lock};
 
@@ -62,6 +63,20 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
+    /// Whether somebody has answered, whoever it was.
+    fn has_answered(&self) -> bool {
+        matches!(self, ConnectError::Handshake { .. } | ConnectError::Link { .. })
+    }
+
+    fn is_refusal(&self) -> bool {
+        matches!(self, ConnectError::Transport(error) if error.is_refusal())
+    }
+
+    fn is_unknown_session(&self) -> bool {
+        let unknown = HandshakeError::Refused(Refusal::UnknownSession);
+        matches!(self, ConnectError::Handshake { source, .. } if *source == unknown)
+    }
+
     /// Whether it is worth dialling the same address again soon.
     fn is_crowded(&self) -> bool {
         let crowded = HandshakeError::Refused(Refusal::Crowded);
@@ -249,6 +264,7 @@ async fn keep(peer: &Arc<PeerInner>) {
     let node = &peer.node;
     let mut candidates = Candidates::new(peer.dialled.len(), node.timing());
     let mut pause = Pause::new();
+    let mut refusals = Refusals::new(node.refused_window);
     // The link that runs, as this keeper knows it: which address, since when, which of the session's links.
     let mut known: Option<(usize, Time, u64)> = None;
     let mut proven = false;
@@ -269,7 +285,7 @@ async fn keep(peer: &Arc<PeerInner>) {
             }
             match candidates.better_than(at, now) {
                 Some(better) => {
-                    if let Err(error) = conversation::dial_again(peer, better).await {
+                    if let Err(error) = conversation::dial_again(peer, better, &peer.dialled[better]).await {
                         tracing::debug!(%error, node = peer.identity.node, "no better link");
                     }
                 }
@@ -285,33 +301,73 @@ async fn keep(peer: &Arc<PeerInner>) {
             candidates.link_lost(at, since, proven, node.now());
             (known, proven) = (None, false);
         }
-        if !peer.has_link() && needs_keeper(peer) && !dial_round(peer, &candidates).await {
-            let until = node.surroundings.after(&mut pause);
-            wait(peer, until, |_| false).await;
+        if peer.has_link() || !needs_keeper(peer) {
+            continue;
         }
+        let refused = match dial_round(peer, &candidates).await {
+            Round::Over => {
+                refusals.answered();
+                continue;
+            }
+            Round::Failed { refused } => refused,
+        };
+        if let Some(lasted) = refusals.round(refused.is_some(), node.now()) {
+            let why = Ended::Gone {
+                address: refused.unwrap_or_default(),
+                refused: lasted,
+            };
+            node.end_incarnation(&peer.identity, &why);
+            continue;
+        }
+        let until = node.surroundings.after(&mut pause);
+        let until = refusals.due().map_or(until, |due| until.min(due));
+        wait(peer, until, |_| false).await;
     }
 }
 
-/// Dials each address once, until one answers. Whether one did, or the session is over.
-async fn dial_round(peer: &Arc<PeerInner>, candidates: &Candidates) -> bool {
+/// What came of dialling each address once.
+enum Round {
+    /// The session has a link, or is over.
+    Over,
+    /// It has none yet. At this address, where the peer's process listened, its host has refused, and nobody has answered at any.
+    Failed { refused: Option<String> },
+}
+
+/// Dials each address once, until one answers.
+async fn dial_round(peer: &Arc<PeerInner>, candidates: &Candidates) -> Round {
+    let (mut refused, mut answered) = (None, false);
     for at in candidates.in_order(peer.node.now()) {
-        match conversation::dial_again(peer, at).await {
-            Ok(()) => return true,
-            Err(ConnectError::Handshake {
-                source: HandshakeError::Refused(Refusal::UnknownSession),
-                ..
-            }) => {
+        let mut address = peer.dialled[at].clone();
+        let listens_at = peer.listens_at(at);
+        loop {
+            let error = match conversation::dial_again(peer, at, &address).await {
+                Ok(()) => return Round::Over,
+                Err(error) => error,
+            };
+            if error.is_unknown_session() {
                 let mut receive = peer.receive_side();
                 peer.end(&mut receive, Ended::Forgotten);
-                return true;
+                return Round::Over;
             }
-            Err(error) => tracing::debug!(%error, node = peer.identity.node, "dialling again failed"),
-        }
-        if is_over(peer) {
-            return true;
+            tracing::debug!(%error, node = peer.identity.node, "dialling again failed");
+            if is_over(peer) {
+                return Round::Over;
+            }
+            answered |= error.has_answered();
+            match &listens_at {
+                // What a name stands for may have changed, or it stands for several.
+                Some(own) if *own != address && !error.has_answered() => address.clone_from(own),
+                Some(_) if error.is_refusal() => {
+                    refused = Some(address);
+                    break;
+                }
+                _ => break,
+            }
         }
     }
-    false
+    Round::Failed {
+        refused: refused.filter(|_| !answered),
+    }
 }
 
 /// Waits until something holds of the session, it is over, or a time has come.

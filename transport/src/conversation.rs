@@ -16,7 +16,7 @@ use crate::handshake::{
     self, Agreement, Answering, Dialing, HandshakeError, Identity, Refusal, Terms, Wanted,
 };
 use crate::lane::LANES;
-use crate::link::{Link, LinkError, LinkMemory, Wire};
+use crate::link::{Ends, Link, LinkError, LinkMemory, Wire};
 use crate::node::{NodeInner, find_transport};
 use crate::peer::{NewSession, PeerInner, Suspension};
 use crate::place::{NoPlace, Places};
@@ -90,6 +90,13 @@ impl<'t> Talk<'t> {
         Err(HandshakeError::Refusing(refusal)).named(&self.peer)
     }
 
+    /// Where the listener's own process listens: known when both sides see the same connection.
+    fn listener(&self, scheme: &str, told: Option<&Ends>) -> Option<String> {
+        let (ours, theirs) = (self.wire.ends()?, told?);
+        let is_one = ours.meet(theirs) || is_broken(Breakage::BelievesEveryRefusal);
+        is_one.then(|| format!("{scheme}://{}", ours.peer))
+    }
+
     fn link(self, memory: &LinkMemory, theirs: &Terms) -> Result<Link, ConnectError> {
         let Talk { wire, peer, .. } = self;
         wire.link(memory, &theirs.offer, theirs.consumed).named(&peer)
@@ -126,7 +133,8 @@ pub(crate) async fn dial(
         offer: talk.wire.offer(&receive).named(&talk.peer)?,
     };
     talk.say(&dialing.confirm(&ours))?;
-    let theirs = dialing.ready(&talk.hear().await?).named(&talk.peer)?;
+    let (theirs, told) = dialing.ready(&talk.hear().await?).named(&talk.peer)?;
+    let listens_at = talk.listener(scheme, told.as_ref());
     let send = talk
         .wire
         .send_memory(&agreement.peer.sizes, &theirs.offer)
@@ -155,22 +163,23 @@ pub(crate) async fn dial(
             link,
         },
     );
+    peer.found_listening(at, listens_at);
     node.add_peer(peer.clone());
     Ok(peer)
 }
 
-/// Brings a session to a link dialled at one of its addresses. The link that it has is given up when the peer has
+/// Brings a session to a link dialled at `address`, which is one of its addresses or what that one stands for. The link that it has is given up when the peer has
 /// proven the secret, agreed to go on, and there is a device for the new link; not before.
-pub(crate) async fn dial_again(peer: &Arc<PeerInner>, at: usize) -> Result<(), ConnectError> {
+pub(crate) async fn dial_again(peer: &Arc<PeerInner>, at: usize, address: &str) -> Result<(), ConnectError> {
     let node = &peer.node;
-    let (mut talk, scheme) = Talk::dial(node, &peer.dialled[at], patience(peer))?;
+    let (mut talk, scheme) = Talk::dial(node, address, patience(peer))?;
     let offer = talk.wire.offer(&peer.memory.receive).named(&talk.peer)?;
     let nonce = node.surroundings.random().named(&talk.peer)?;
     let wanted = Wanted::Resume(peer.session_id);
     let (mut dialing, hello) = Dialing::start(&node.secret, &node.identity, wanted, &nonce);
     talk.greet(&hello)?;
     let agreement = dialing.welcomed(&talk.hear().await?).named(&talk.peer)?;
-    if agreement.session != peer.session_id || !is_same_node(&agreement.peer, &peer.identity) {
+    if agreement.session != peer.session_id || !agreement.peer.is_same_node(&peer.identity) {
         return Err(HandshakeError::Refused(Refusal::UnknownSession)).named(&talk.peer);
     }
     let suspension = peer.suspend();
@@ -179,7 +188,8 @@ pub(crate) async fn dial_again(peer: &Arc<PeerInner>, at: usize) -> Result<(), C
         offer,
     };
     talk.say(&dialing.confirm(&ours))?;
-    let theirs = dialing.ready(&talk.hear().await?).named(&talk.peer)?;
+    let (theirs, told) = dialing.ready(&talk.hear().await?).named(&talk.peer)?;
+    peer.found_listening(at, talk.listener(scheme, told.as_ref()));
     talk.say(&dialing.start_message())?;
     let mut from = theirs.clone();
     if is_broken(Breakage::PushesFromTheWrongPosition) {
@@ -189,10 +199,6 @@ pub(crate) async fn dial_again(peer: &Arc<PeerInner>, at: usize) -> Result<(), C
     peer.dialled_at.store(at, Ordering::Release);
     go_on(peer, &suspension, scheme, link, &theirs);
     Ok(())
-}
-
-fn is_same_node(one: &Identity, other: &Identity) -> bool {
-    one.node == other.node && one.incarnation == other.incarnation
 }
 
 fn go_on(peer: &Arc<PeerInner>, suspension: &Suspension, scheme: &str, link: Link, theirs: &Terms) {
@@ -241,7 +247,7 @@ fn find_session(node: &NodeInner, session: u128, dialer: &Identity) -> Option<Ar
             peer.session_id == session
                 && peer.dialled.is_empty()
                 && !peer.is_shared()
-                && is_same_node(&peer.identity, dialer)
+                && peer.identity.is_same_node(dialer)
         })
         .cloned()
 }
@@ -268,7 +274,7 @@ async fn welcome(
         consumed: [0; LANES],
         offer: talk.wire.offer(&receive).named(&talk.peer)?,
     };
-    talk.say(&answering.ready(&ours))?;
+    talk.say(&answering.ready(&ours, talk.wire.ends().as_ref()))?;
     let send = talk
         .wire
         .send_memory(&agreement.peer.sizes, &theirs.offer)
@@ -319,7 +325,7 @@ async fn welcome_back(
         consumed: suspension.consumed,
         offer,
     };
-    talk.say(&answering.ready(&ours))?;
+    talk.say(&answering.ready(&ours, talk.wire.ends().as_ref()))?;
     answering.started(&talk.hear().await?).named(&talk.peer)?;
     let link = talk.link(&peer.memory, &theirs)?;
     go_on(peer, &suspension, scheme, link, &theirs);

@@ -28,6 +28,7 @@ pub use refusal::{Refusal, refuse};
 
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::lane::{LANES, LaneSizes};
+use crate::link::Ends;
 use crate::ring::Position;
 
 /// The oldest protocol version that this library speaks.
@@ -47,10 +48,13 @@ pub const CAPABILITY_CHECKSUMS: u32 = 1;
 pub const CAPABILITY_TRACES: u32 = 2;
 /// The capability bit of a node that forgets handles of closed mailboxes.
 pub const CAPABILITY_FORGETTING: u32 = 4;
+/// The capability bit of a node that tells, and reads, in Ready between which ends the connection runs.
+pub const CAPABILITY_ENDS: u32 = 8;
 /// The capability bits that a peer must know, or refuse; it may ignore those below.
 pub const MUST_KNOW: u32 = 0xffff_0000;
 /// The capability bits that this library knows.
-const KNOWN_CAPABILITIES: u32 = CAPABILITY_CHECKSUMS | CAPABILITY_TRACES | CAPABILITY_FORGETTING;
+const KNOWN_CAPABILITIES: u32 =
+    CAPABILITY_CHECKSUMS | CAPABILITY_TRACES | CAPABILITY_FORGETTING | CAPABILITY_ENDS;
 
 /// Refuses capabilities that must be known and are not.
 fn check_capabilities(bits: u32) -> Result<(), HandshakeError> {
@@ -96,6 +100,13 @@ pub struct Identity {
     pub sizes: LaneSizes,
     /// Capability bits.
     pub capabilities: u32,
+}
+
+impl Identity {
+    /// Whether both are of one incarnation of one node.
+    pub(crate) fn is_same_node(&self, other: &Identity) -> bool {
+        self.node == other.node && self.incarnation == other.incarnation
+    }
 }
 
 /// Which session the dialer wants.
@@ -195,25 +206,36 @@ fn read_positions(reader: &mut Reader<'_>) -> Result<[Position; LANES], DecodeEr
     Ok([reader.u64()?, reader.u64()?, reader.u64()?])
 }
 
+/// What is told of the ends where nothing is known of them: two empty texts.
+fn write_ends(writer: Writer, ends: Option<&Ends>) -> Writer {
+    let (own, peer) = ends.map_or(("", ""), |ends| (&ends.own, &ends.peer));
+    writer.text(own).text(peer)
+}
+
+fn read_ends(reader: &mut Reader<'_>) -> Result<Option<Ends>, DecodeError> {
+    let (own, peer) = (reader.text("listener's end")?, reader.text("dialer's end")?);
+    Ok(match own.is_empty() || peer.is_empty() {
+        true => None,
+        false => Some(Ends { own, peer }),
+    })
+}
+
 fn write_positions(writer: Writer, positions: &[Position; LANES]) -> Writer {
     positions
         .iter()
         .fold(writer, |writer, position| writer.bytes(&position.to_le_bytes()))
 }
 
-fn write_terms(kind: u8, terms: &Terms) -> Vec<u8> {
-    write_positions(Writer::new().bytes(&[kind]), &terms.consumed)
-        .blob(&terms.offer)
-        .finish()
+fn write_terms(kind: u8, terms: &Terms) -> Writer {
+    write_positions(Writer::new().bytes(&[kind]), &terms.consumed).blob(&terms.offer)
 }
 
-fn read_terms(content: &[u8], kind: u8, field: &'static str) -> Result<Terms, DecodeError> {
-    let mut reader = Reader::new(content);
-    expect_kind(&mut reader, kind, field)?;
-    let consumed = read_positions(&mut reader)?;
-    let offer = reader.blob()?.to_vec();
-    reader.finish()?;
-    Ok(Terms { consumed, offer })
+fn read_terms(reader: &mut Reader<'_>, kind: u8, field: &'static str) -> Result<Terms, DecodeError> {
+    expect_kind(reader, kind, field)?;
+    Ok(Terms {
+        consumed: read_positions(reader)?,
+        offer: reader.blob()?.to_vec(),
+    })
 }
 
 #[cfg(test)]

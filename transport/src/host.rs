@@ -8,6 +8,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::link::Ends;
+
 /// The socket addresses that a name stands for, never none; gives up at the deadline.
 ///
 /// # Errors
@@ -72,6 +74,19 @@ pub fn source_of(address: IpAddr) -> String {
     }
 }
 
+/// A connection's ends, as a transport over IP tells them in [`crate::link::Wire::ends`]. None where an address means something on
+/// its own host alone, as IPv6 addresses of one link do.
+pub fn ends(own: SocketAddr, peer: SocketAddr) -> Option<Ends> {
+    let written = |address: SocketAddr| match address {
+        SocketAddr::V6(address) if address.scope_id() != 0 => None,
+        address => Some(SocketAddr::new(address.ip().to_canonical(), address.port()).to_string()),
+    };
+    Some(Ends {
+        own: written(own)?,
+        peer: written(peer)?,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,5 +147,27 @@ mod tests {
         assert_eq!(source("::ffff:10.0.0.1"), "10.0.0.1");
         assert_eq!(source("2001:db8:1:2:3:4:5:6"), source("2001:db8:1:2:ffff::1"));
         assert_ne!(source("2001:db8:1:2::1"), source("2001:db8:1:3::1"));
+    }
+
+    #[test]
+    fn both_sides_write_an_end_alike_and_one_that_means_something_on_its_own_host_alone_not_at_all() {
+        let ends = |own: &str, peer: &str| ends(own.parse().unwrap(), peer.parse().unwrap());
+        let dialer = ends("10.0.0.2:51000", "10.0.0.1:7000").unwrap();
+        let listener = ends("[::ffff:10.0.0.1]:7000", "[::ffff:10.0.0.2]:51000").unwrap();
+        assert_eq!(
+            (dialer.own.as_str(), dialer.peer.as_str()),
+            ("10.0.0.2:51000", "10.0.0.1:7000")
+        );
+        assert!(dialer.meet(&listener) && listener.meet(&dialer));
+        assert!(!dialer.meet(&dialer));
+        // Somebody in between dials anew, or changes one of the addresses.
+        for other in [
+            ends("10.0.0.1:7000", "10.0.0.2:51001"),
+            ends("10.0.0.1:7001", "10.0.0.2:51000"),
+            ends("10.0.0.3:7000", "10.0.0.2:51000"),
+        ] {
+            assert!(!dialer.meet(&other.unwrap()));
+        }
+        assert_eq!(ends("[fe80::1%2]:7000", "[fe80::2%2]:51000"), None);
     }
 }

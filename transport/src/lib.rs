@@ -49,6 +49,7 @@ mod questions;
 #[cfg(any(test, feature = "sim", feature = "conformance"))]
 mod random;
 pub mod reference;
+mod refusals;
 pub mod ring;
 pub mod session;
 #[cfg(feature = "sim")]

@@ -63,7 +63,8 @@ pub trait Transport: Send + Sync {
     /// Opens a wire to a listener; gives up at the deadline.
     ///
     /// # Errors
-    /// [`TransportError`]: nobody listens there, or the device is missing.
+    /// [`TransportError`]: nobody listens there, or the device is missing. [`TransportError::is_refusal`] of it holds where the
+    /// host has answered that nobody listens there, and never where it has not answered.
     fn dial(&self, address: &str, deadline: Instant) -> Result<Box<dyn Wire>, TransportError>;
 }
 
@@ -114,6 +115,22 @@ pub const MAX_HANDSHAKE: usize = 4096;
 /// become a link or is gone, it must do no harm.
 pub type HangUp = Box<dyn FnOnce(&[u8]) + Send>;
 
+/// The two ends of a connection, as one of them sees it: each an address of the transport, of at most 255 bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ends {
+    /// The end of whoever looks.
+    pub own: String,
+    /// The other one; of a wire that was dialled, what [`Transport::dial`] takes.
+    pub peer: String,
+}
+
+impl Ends {
+    /// Whether both speak of one connection: then nobody stands between the two hosts who ends connections, or changes addresses.
+    pub(crate) fn meet(&self, others: &Ends) -> bool {
+        self.own == others.peer && self.peer == others.own
+    }
+}
+
 /// A connection on which no ring runs yet: it carries the handshake, then becomes a link.
 ///
 /// The order of calls on either side: any number of `send` and `receive`; `receive_memory` (new sessions only);
@@ -125,6 +142,12 @@ pub trait Wire: Send {
     /// The host that this reaches, as far as the transport knows it: guests are counted by it. See [`crate::host::source_of`].
     fn source(&self) -> String {
         self.peer()
+    }
+
+    /// The ends of the connection that carries the handshake. Where both sides see the same, the peer listens at one of them, and
+    /// a refusal at that address is its host's ([`Transport::dial`]). `None`, the default, where the transport has no such thing.
+    fn ends(&self) -> Option<Ends> {
+        None
     }
 
     /// What ends this wire from another thread, so that a blocked `receive` returns at once; `None` where the
@@ -460,4 +483,14 @@ pub enum TransportError {
         /// The system's reason.
         source: io::Error,
     },
+}
+
+impl TransportError {
+    /// Whether the host has answered that nobody listens at the address: of a name with several addresses, the last one.
+    pub fn is_refusal(&self) -> bool {
+        let TransportError::Unreachable { source, .. } = self else {
+            return false;
+        };
+        source.kind() == io::ErrorKind::ConnectionRefused
+    }
 }

@@ -146,6 +146,8 @@ pub(crate) struct PeerInner {
     pub(crate) session_id: u128,
     /// Where to dial again when the link is lost, best first; empty when the peer dialled.
     pub(crate) dialled: Vec<String>,
+    /// Of each of those addresses, where the peer's own process was found to listen.
+    listens_at: Mutex<Vec<Option<String>>>,
     /// Which of those addresses the link was dialled at.
     pub(crate) dialled_at: AtomicUsize,
     /// The session has its keeper.
@@ -248,6 +250,7 @@ impl PeerInner {
         Arc::new(PeerInner {
             identity,
             session_id,
+            listens_at: Mutex::new(vec![None; dialled.len()]),
             dialled,
             dialled_at: AtomicUsize::new(dialled_at),
             keeping: AtomicBool::new(false),

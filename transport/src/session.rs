@@ -19,7 +19,8 @@ pub struct Timing {
     pub heartbeat: Duration,
     /// How long a peer may be silent before its link is given up. Default 3 s, at least twice the heartbeat.
     pub silence: Duration,
-    /// How long a session waits without a link before it is over. Default 10 s.
+    /// How long a session waits without a link before it is over. Default 10 s; where the peer's own host says that it is gone, less:
+    /// [`crate::NodeBuilder::refused_window`].
     pub resume_window: Duration,
     /// How often a session that had to take a lesser link tries a better one. Default 1 s.
     pub better_link: Duration,
@@ -61,6 +62,14 @@ pub enum Ended {
     /// No link came back within the resume window.
     #[error("the peer was out of reach for longer than the resume window ({0})")]
     ResumeWindow(String),
+    /// Nobody listens any more where the peer's process listened: nobody is left who could go on with the session.
+    #[error("the peer is gone: its host has refused to connect to {address} for {} ms", refused.as_millis())]
+    Gone {
+        /// Where it listened.
+        address: String,
+        /// For how long: [`crate::NodeBuilder::refused_window`] or more.
+        refused: Duration,
+    },
     /// The peer said goodbye, or we did.
     #[error("the session was closed")]
     Closed,

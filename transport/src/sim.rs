@@ -13,6 +13,7 @@
 //! | bytes of a one-sided write land late, in part and in any order | pieces of 1 to 64 bytes, each in its own time, whatever was written before or after; acknowledgements overtake each other; a notice of the large lane's arrival comes after what it tells of, or never. What was under way when the connection died may land long after, when the session has gone on over another link. Not: two writes to the same place in the wrong order |
 //! | a link carries nothing | although its handshake succeeded |
 //! | a transport is out | for a time nobody can dial over it, and its connections die |
+//! | somebody stands between two nodes | a proxy, say: where its target is out or gone, it refuses whoever dials, or says nothing. A host itself refuses only where nobody listens |
 //! | two nodes are cut off | for a time nothing passes between them; afterwards what was under way goes on |
 //! | a node stands still | for a time, up to longer than the resume window |
 //! | a node crashes | its peers are told or not; it comes back later as another incarnation at the same addresses |
@@ -26,7 +27,7 @@
 //!
 //! In every history: each message is delivered at most once, as it was sent, and in order within its session and mailbox;
 //! each that was sent by a node that lives is delivered or a dead letter, and both only where the dead letter says that it
-//! may be; no mailbox holds more than it may; without faults no link is given up; and once faults stop, all nodes are
+//! may be; no session ends because its peer was gone whose peer lives; no mailbox holds more than it may; without faults no link is given up; and once faults stop, all nodes are
 //! connected and deliver again within a bounded time.
 //!
 //! [`run`] runs one history; the same seed makes the same history, to the last byte.

@@ -21,7 +21,8 @@
 //! the writing task waits for something. Over shared memory there is nothing that would have to leave.
 //!
 //! A dead peer is an error at both halves as soon as its session is over: within [`crate::Timing::silence`] and
-//! [`crate::Timing::resume_window`] together, at once over shared memory. What goes over the session is in
+//! [`crate::Timing::resume_window`] together; where its process was killed and its host lives, after
+//! [`crate::NodeBuilder::refused_window`] at the side that dialled, and at once over shared memory. What goes over the session is in
 //! `docs/PROTOCOL.md`, "Streams".
 
 mod framed;

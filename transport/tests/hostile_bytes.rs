@@ -6,8 +6,9 @@ use transport::codec::Reader;
 use transport::conformance::hostile_bytes;
 use transport::control::Control;
 use transport::frame::{Integrity, Kind};
-use transport::handshake::{Answering, Dialing, Identity, Secret, Terms, Wanted};
+use transport::handshake::{Answering, CAPABILITY_ENDS, Dialing, Identity, Secret, Terms, Wanted};
 use transport::lane::{LANES, LaneSizes};
+use transport::link::Ends;
 use transport::memory::RingMemory;
 use transport::ring::{Arrival, ReceiveRing, SendRing};
 
@@ -30,7 +31,14 @@ fn identity(node: &str) -> Identity {
         node: node.into(),
         incarnation: 7,
         sizes: LaneSizes::default(),
-        capabilities: 0,
+        capabilities: CAPABILITY_ENDS,
+    }
+}
+
+fn ends() -> Ends {
+    Ends {
+        own: "10.0.0.1:7000".into(),
+        peer: "10.0.0.2:51000".into(),
     }
 }
 
@@ -56,7 +64,7 @@ fn handshake_messages_at_every_step() {
         let mut listening = Answering::hello(&secret, &identity("b"), &hello).unwrap();
         listening.welcome(1, 5, &[2; _]);
         if listening.confirmed(&confirm).is_ok() {
-            listening.ready(&terms);
+            listening.ready(&terms, Some(&ends()));
             let _ = listening.started(bytes);
         }
     });
@@ -117,7 +125,7 @@ fn write_the_corpus() {
     dialing.welcomed(&welcome).unwrap();
     let confirm = dialing.confirm(&terms);
     listening.confirmed(&confirm).unwrap();
-    let ready = listening.ready(&terms);
+    let ready = listening.ready(&terms, Some(&ends()));
     dialing.ready(&ready).unwrap();
     let start = dialing.start_message();
     let refused = transport::handshake::refuse(transport::handshake::Refusal::Cluster);

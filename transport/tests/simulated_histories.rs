@@ -23,7 +23,7 @@ fn every_message_of_every_history_is_delivered_once_in_order_or_a_dead_letter() 
     let first = from_environment("SIM_SEED", 1);
     let count = from_environment("SIM_HISTORIES", 2_000);
     let next = AtomicU64::new(first);
-    let totals: [AtomicU64; 5] = Default::default();
+    let totals: [AtomicU64; 6] = Default::default();
     let start = Instant::now();
     let workers = thread::available_parallelism().map_or(1, usize::from);
     thread::scope(|scope| {
@@ -40,6 +40,7 @@ fn every_message_of_every_history_is_delivered_once_in_order_or_a_dead_letter() 
                                 outcome.sent,
                                 outcome.delivered,
                                 outcome.dead_letters,
+                                outcome.gone,
                                 outcome.events,
                                 outcome.micros,
                             ];
@@ -59,11 +60,11 @@ fn every_message_of_every_history_is_delivered_once_in_order_or_a_dead_letter() 
             });
         }
     });
-    let [sent, delivered, letters, events, micros] = totals.map(AtomicU64::into_inner);
+    let [sent, delivered, letters, gone, events, micros] = totals.map(AtomicU64::into_inner);
     let took = start.elapsed();
     println!(
         "seeds {first} to {}: {count} histories in {took:.1?} ({:.0} a second), {} s of simulated time: {sent} messages, \
-         {delivered} delivered, {letters} dead letters, {events} session events",
+         {delivered} delivered, {letters} dead letters, {events} session events, {gone} peers gone",
         first + count - 1,
         count as f64 / took.as_secs_f64(),
         micros / 1_000_000,

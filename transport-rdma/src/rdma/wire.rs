@@ -7,10 +7,10 @@ use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use transport::host::source_of;
+use transport::host::{self, source_of};
 use transport::lane::{LANES, Lane, LaneSizes};
 use transport::link::{
-    HangUp, LaneMemory, Link, LinkError, LinkMemory, MAX_HANDSHAKE, SendMemory, Wire, anonymous_lanes,
+    Ends, HangUp, LaneMemory, Link, LinkError, LinkMemory, MAX_HANDSHAKE, SendMemory, Wire, anonymous_lanes,
     lanes_in,
 };
 use transport::memory::{Pages, RingMemory};
@@ -142,6 +142,10 @@ impl Wire for RdmaWire {
 
     fn source(&self) -> String {
         source_of(self.peer.ip())
+    }
+
+    fn ends(&self) -> Option<Ends> {
+        host::ends(self.stream.local_addr().ok()?, self.peer)
     }
 
     fn hang_up(&self) -> Option<HangUp> {

@@ -49,6 +49,7 @@ fn an_address_that_is_none_or_not_ours_is_bad() {
 fn a_port_where_nobody_listens_is_unreachable() {
     let address = Tcp::new().listen("127.0.0.1:0").unwrap().address();
     let error = Tcp::new().dial(&address, soon()).err().unwrap();
+    assert!(error.is_refusal(), "{error}");
     match error {
         TransportError::Unreachable { address: given, .. } => assert_eq!(given, address),
         other => panic!("{other}"),
@@ -73,6 +74,7 @@ fn dialling_ends_at_the_deadline() {
         }
     };
     assert!(matches!(error, TransportError::Unreachable { .. }), "{error}");
+    assert!(!error.is_refusal(), "{error}");
     assert!(began.elapsed() < Duration::from_secs(30));
 }
 

@@ -2,11 +2,12 @@
 
 use super::transcript::{BY_DIALER, BY_LISTENER, Transcript};
 use super::{
-    Agreement, CAPABILITY_CHECKSUMS, HandshakeError, Identity, MAGIC, NONCE, Nonce, OLDEST_VERSION, Refusal,
-    Secret, Terms, VERSION, Wanted, check_capabilities, expect_kind, kind, read_sizes, read_terms,
-    write_sizes, write_terms,
+    Agreement, CAPABILITY_CHECKSUMS, CAPABILITY_ENDS, HandshakeError, Identity, MAGIC, NONCE, Nonce,
+    OLDEST_VERSION, Refusal, Secret, Terms, VERSION, Wanted, check_capabilities, expect_kind, kind,
+    read_sizes, read_terms, write_ends, write_sizes, write_terms,
 };
 use crate::codec::{Reader, Writer};
+use crate::link::Ends;
 
 /// The listener's side, after a `Hello` that makes sense.
 pub struct Answering {
@@ -109,13 +110,20 @@ impl Answering {
     /// # Errors
     /// [`HandshakeError::WrongSecret`] when it does not know the secret.
     pub fn confirmed(&mut self, message: &[u8]) -> Result<Terms, HandshakeError> {
-        let content = self.transcript.open(BY_DIALER, message)?;
-        Ok(read_terms(content, kind::CONFIRM, "answer to Welcome")?)
+        let mut reader = Reader::new(self.transcript.open(BY_DIALER, message)?);
+        let terms = read_terms(&mut reader, kind::CONFIRM, "answer to Welcome")?;
+        reader.finish()?;
+        Ok(terms)
     }
 
-    /// Our link offer and what we have consumed of the dialer's rings, to send.
-    pub fn ready(&mut self, terms: &Terms) -> Vec<u8> {
-        self.transcript.seal(BY_LISTENER, write_terms(kind::READY, terms))
+    /// Our link offer and what we have consumed of the dialer's rings, to send; and between which ends this side sees the
+    /// connection.
+    pub fn ready(&mut self, terms: &Terms, ends: Option<&Ends>) -> Vec<u8> {
+        let mut ready = write_terms(kind::READY, terms);
+        if self.peer.capabilities & self.own.capabilities & CAPABILITY_ENDS != 0 {
+            ready = write_ends(ready, ends);
+        }
+        self.transcript.seal(BY_LISTENER, ready.finish())
     }
 
     /// Takes the dialer's last message.

@@ -2,16 +2,19 @@
 
 use super::transcript::{BY_DIALER, BY_LISTENER, Transcript};
 use super::{
-    Agreement, CAPABILITY_CHECKSUMS, HandshakeError, Identity, MAGIC, NONCE, Nonce, OLDEST_VERSION, Refusal,
-    Secret, Terms, VERSION, Wanted, check_capabilities, expect_kind, kind, read_sizes, read_terms,
-    write_sizes, write_terms,
+    Agreement, CAPABILITY_CHECKSUMS, CAPABILITY_ENDS, HandshakeError, Identity, MAGIC, NONCE, Nonce,
+    OLDEST_VERSION, Refusal, Secret, Terms, VERSION, Wanted, check_capabilities, expect_kind, kind,
+    read_ends, read_sizes, read_terms, write_sizes, write_terms,
 };
 use crate::codec::{DecodeError, Reader, Writer};
+use crate::link::Ends;
 
 /// The dialer's side.
 pub struct Dialing {
     transcript: Transcript,
     own: Identity,
+    /// The listener is one that tells.
+    is_told_ends: bool,
 }
 
 impl Dialing {
@@ -36,8 +39,12 @@ impl Dialing {
             .finish();
         let mut transcript = Transcript::new(secret);
         transcript.absorb(&hello);
-        let own = own.clone();
-        (Dialing { transcript, own }, hello)
+        let dialing = Dialing {
+            transcript,
+            own: own.clone(),
+            is_told_ends: false,
+        };
+        (dialing, hello)
     }
 
     /// Takes the listener's answer. From here on the listener is known to be a member of the cluster.
@@ -58,6 +65,7 @@ impl Dialing {
         }
         let capabilities = reader.u32()?;
         check_capabilities(capabilities)?;
+        self.is_told_ends = capabilities & self.own.capabilities & CAPABILITY_ENDS != 0;
         let node = reader.text("node name")?;
         let incarnation = reader.u64()?;
         let _nonce: [u8; NONCE] = reader.array()?;
@@ -85,17 +93,25 @@ impl Dialing {
 
     /// Our link offer and what we have consumed of the listener's rings, to send.
     pub fn confirm(&mut self, terms: &Terms) -> Vec<u8> {
-        self.transcript.seal(BY_DIALER, write_terms(kind::CONFIRM, terms))
+        let confirm = write_terms(kind::CONFIRM, terms);
+        self.transcript.seal(BY_DIALER, confirm.finish())
     }
 
-    /// Takes the listener's link offer and what it has consumed of our rings.
+    /// Takes the listener's link offer and what it has consumed of our rings; and between which ends it sees the connection, if it
+    /// tells.
     ///
     /// # Errors
     /// [`HandshakeError`] when it is malformed or not the listener's.
-    pub fn ready(&mut self, message: &[u8]) -> Result<Terms, HandshakeError> {
+    pub fn ready(&mut self, message: &[u8]) -> Result<(Terms, Option<Ends>), HandshakeError> {
         refused(message)?;
-        let content = self.transcript.open(BY_LISTENER, message)?;
-        Ok(read_terms(content, kind::READY, "answer to Confirm")?)
+        let mut reader = Reader::new(self.transcript.open(BY_LISTENER, message)?);
+        let terms = read_terms(&mut reader, kind::READY, "answer to Confirm")?;
+        let ends = match self.is_told_ends {
+            true => read_ends(&mut reader)?,
+            false => None,
+        };
+        reader.finish()?;
+        Ok((terms, ends))
     }
 
     /// The last message: the link may be used from now on.

@@ -41,8 +41,8 @@ fn both_sides_agree_and_learn_each_others_offer() {
     let from_dialer = terms(b"from dialer", [1, 2, 3]);
     assert_eq!(listener.confirmed(&dialer.confirm(&from_dialer)), Ok(from_dialer));
     let from_listener = terms(b"from listener", [4, 5, 6]);
-    let ready = listener.ready(&from_listener);
-    assert_eq!(dialer.ready(&ready), Ok(from_listener));
+    let ready = listener.ready(&from_listener, None);
+    assert_eq!(dialer.ready(&ready), Ok((from_listener, None)));
     listener.started(&dialer.start_message()).unwrap();
 }
 
@@ -163,8 +163,8 @@ fn a_whole_handshake_is_the_golden_bytes_of_the_document() {
     let nothing = terms(&[1], [0; LANES]);
     let confirm = dialer.confirm(&nothing);
     assert_eq!(listener.confirmed(&confirm), Ok(nothing.clone()));
-    let ready = listener.ready(&nothing);
-    assert_eq!(dialer.ready(&ready), Ok(nothing));
+    let ready = listener.ready(&nothing, None);
+    assert_eq!(dialer.ready(&ready), Ok((nothing, None)));
     let start = dialer.start_message();
     listener.started(&start).unwrap();
 
@@ -175,6 +175,38 @@ fn a_whole_handshake_is_the_golden_bytes_of_the_document() {
     {
         assert!(is_in_the_document(message), "{name}: {message:02x?}");
     }
+}
+
+#[test]
+fn the_ends_of_the_connection_are_told_to_who_reads_them_by_who_tells_them() {
+    let ends = Ends {
+        own: "10.0.0.1:7000".into(),
+        peer: "10.0.0.2:51000".into(),
+    };
+    let told = |dials, listens, ends: Option<&Ends>| {
+        let with = |node, capabilities| Identity {
+            capabilities,
+            ..identity(node)
+        };
+        let dials = with("a", dials);
+        let (mut dialer, hello) = Dialing::start(&secret(), &dials, Wanted::New, &NONCE_A);
+        let mut listener = Answering::hello(&secret(), &with("b", listens), &hello).unwrap();
+        dialer.welcomed(&listener.welcome(1, 1, &NONCE_B).1).unwrap();
+        let terms = terms(b"offer", [0; LANES]);
+        listener.confirmed(&dialer.confirm(&terms)).unwrap();
+        let ready = listener.ready(&terms, ends);
+        let (theirs, told) = dialer.ready(&ready).unwrap();
+        assert_eq!(theirs, terms);
+        (ready, told)
+    };
+    let (ready, both) = told(CAPABILITY_ENDS, CAPABILITY_ENDS, Some(&ends));
+    assert_eq!(both.as_ref(), Some(&ends));
+    let (after_the_offer, before_the_proof) = (1 + 24 + 2 + 5, ready.len() - 32);
+    let fields = &ready[after_the_offer..before_the_proof];
+    assert!(is_in_the_document(fields), "{fields:02x?}");
+    assert_eq!(told(CAPABILITY_ENDS, CAPABILITY_ENDS, None).1, None);
+    assert_eq!(told(0, CAPABILITY_ENDS, Some(&ends)).1, None);
+    assert_eq!(told(CAPABILITY_ENDS, 0, Some(&ends)).1, None);
 }
 
 #[test]
@@ -246,7 +278,7 @@ fn a_message_of_one_handshake_fails_in_the_place_of_any_other() {
         dialer.welcomed(&welcome).unwrap();
         let confirm = dialer.confirm(&terms(b"d", [0; LANES]));
         listener.confirmed(&confirm).unwrap();
-        let ready = listener.ready(&terms(b"l", [0; LANES]));
+        let ready = listener.ready(&terms(b"l", [0; LANES]), None);
         dialer.ready(&ready).unwrap();
         [hello, welcome, confirm, ready, dialer.start_message()]
     };

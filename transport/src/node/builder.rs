@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
+use std::time::Duration;
 
 use super::{Drive, Node, NodeError, NodeInner};
 use crate::answer::Guests;
@@ -11,7 +12,9 @@ use crate::control::MAX_NAME;
 use crate::dead_letter::DeadLetters;
 use crate::drive::Driver;
 use crate::event::Events;
-use crate::handshake::{CAPABILITY_CHECKSUMS, CAPABILITY_FORGETTING, CAPABILITY_TRACES, Identity, Secret};
+use crate::handshake::{
+    CAPABILITY_CHECKSUMS, CAPABILITY_ENDS, CAPABILITY_FORGETTING, CAPABILITY_TRACES, Identity, Secret,
+};
 use crate::lane::LaneSizes;
 use crate::link::Transport;
 use crate::place::Places;
@@ -30,6 +33,7 @@ pub struct NodeBuilder {
     listen: Vec<String>,
     sizes: LaneSizes,
     timing: Timing,
+    refused_window: Option<Duration>,
     pub(crate) wait: Option<Wait>,
     drive: Drive,
     max_peers: usize,
@@ -45,6 +49,7 @@ impl NodeBuilder {
             listen: Vec::new(),
             sizes: LaneSizes::default(),
             timing: Timing::default(),
+            refused_window: Some(Duration::from_secs(1)),
             wait: None,
             drive: Drive::default(),
             max_peers: 1024,
@@ -87,6 +92,19 @@ impl NodeBuilder {
         self
     }
 
+    /// How long the host of a peer that this node has dialled has to refuse connections, where the peer's process listened, until
+    /// that process counts as gone and the session ends with [`crate::Ended::Gone`], before its resume window. Default 1 s; 1 ms to 30
+    /// days. `None`: such a session waits for the whole resume window.
+    ///
+    /// Nothing but refusals counts (`ECONNREFUSED`: the host answers, and nobody listens), and those alone that come without a
+    /// pause from the very socket in which a link of the session ended, where both ends saw the same connection: not a proxy's, not
+    /// those of a router that changes addresses, and neither silence nor a reset. A firewall that refuses in the name of a host which is
+    /// up looks the same: where one may do that for a while, choose a longer time than that, or `None`.
+    pub fn refused_window(mut self, window: Option<Duration>) -> Self {
+        self.refused_window = window;
+        self
+    }
+
     /// What drives the node does while nothing arrives. Default [`Wait::Adaptive`]; [`Wait::Park`] with `start_on_tokio`.
     pub fn wait(mut self, wait: Wait) -> Self {
         self.wait = Some(wait);
@@ -123,6 +141,12 @@ impl NodeBuilder {
         }
         if !self.timing.is_valid() {
             return Err(NodeError::BadTiming(self.timing));
+        }
+        let (shortest, longest) = Timing::LIMITS;
+        if let Some(window) = self.refused_window
+            && !(shortest..=longest).contains(&window)
+        {
+            return Err(NodeError::BadRefusedWindow { window });
         }
         let secret = self
             .secret
@@ -162,11 +186,13 @@ impl NodeBuilder {
                 sizes: self.sizes,
                 capabilities: CAPABILITY_TRACES
                     | CAPABILITY_FORGETTING
+                    | CAPABILITY_ENDS
                     | if checksums { CAPABILITY_CHECKSUMS } else { 0 },
             },
             secret,
             transports: self.transports,
             timing: self.timing,
+            refused_window: self.refused_window,
             wait: self.wait.unwrap_or_default(),
             drive: self.drive,
             places: Places::new(self.max_peers),
@@ -243,4 +269,30 @@ pub(crate) fn find_transport<'a>(
                 .collect::<Vec<_>>()
                 .join(", "),
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_window_is_none_or_within_its_limits() {
+        let start = |window| {
+            let node = Node::builder("a")
+                .secret(&[7; Secret::MIN])
+                .refused_window(window);
+            node.start().map(drop)
+        };
+        let (shortest, longest) = Timing::LIMITS;
+        for window in [None, Some(shortest), Some(longest)] {
+            start(window).unwrap();
+        }
+        for wrong in [Duration::ZERO, shortest / 2, longest + shortest, Duration::MAX] {
+            let error = start(Some(wrong)).unwrap_err();
+            assert!(
+                matches!(error, NodeError::BadRefusedWindow { window } if window == wrong),
+                "{error}"
+            );
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! Why a node could not be started, or a mailbox not opened.
 
+use std::time::Duration;
+
 use crate::control::MAX_NAME;
 use crate::handshake::Secret;
 use crate::lane::LaneSizes;
@@ -30,6 +32,12 @@ pub enum NodeError {
     /// The times are not allowed.
     #[error("times {0:?}: each must be 1 ms to 30 days, and the silence at least twice the heartbeat")]
     BadTiming(Timing),
+    /// The time for which a peer's host has to refuse is not allowed.
+    #[error("refused window {window:?}: 1 ms to 30 days are allowed, and None")]
+    BadRefusedWindow {
+        /// What was asked for.
+        window: Duration,
+    },
     /// The mailbox's bounds are not allowed.
     #[error("mailbox capacity {capacity}: 1 to {MAX_CAPACITY} are allowed")]
     BadCapacity {

@@ -39,6 +39,8 @@ pub(crate) struct NodeInner {
     pub(crate) secret: Secret,
     pub(crate) transports: Vec<Arc<dyn Transport>>,
     pub(super) timing: Timing,
+    /// How long refusals have to last: see [`crate::NodeBuilder::refused_window`].
+    pub(crate) refused_window: Option<Duration>,
     pub(crate) wait: Wait,
     pub(super) drive: Drive,
     pub(crate) places: Places,
@@ -192,6 +194,19 @@ impl NodeInner {
         for peer in self.earlier_incarnations(identity) {
             let mut receive = peer.receive_side();
             peer.end(&mut receive, Ended::Forgotten);
+        }
+    }
+
+    /// Ends sessions without a link to an incarnation that is gone, whoever dialled them.
+    pub(crate) fn end_incarnation(&self, identity: &Identity, why: &Ended) {
+        let gone: Vec<_> = lock(&self.peers)
+            .iter()
+            .filter(|peer| peer.identity.is_same_node(identity) && !peer.has_link())
+            .cloned()
+            .collect();
+        for peer in gone {
+            let mut receive = peer.receive_side();
+            peer.end(&mut receive, why.clone());
         }
     }
 

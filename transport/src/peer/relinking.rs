@@ -57,6 +57,19 @@ impl PeerInner {
         connect::keep_linked(self);
     }
 
+    /// A link was made at one of the session's addresses, over which the peer's own process was found to listen, if at all.
+    pub(crate) fn found_listening(&self, at: usize, listens_at: Option<String>) {
+        // What is known of a process stays true for as long as it lives.
+        if listens_at.is_some() {
+            lock(&self.listens_at)[at] = listens_at;
+        }
+    }
+
+    /// Where the peer's own process listens, as far as is known of that address.
+    pub(crate) fn listens_at(&self, at: usize) -> Option<String> {
+        lock(&self.listens_at)[at].clone()
+    }
+
     fn wait_for_a_link(&self, cause: String) {
         let now = self.node.now();
         let mut life = lock(&self.life);

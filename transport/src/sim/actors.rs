@@ -10,7 +10,7 @@ use super::host::{Correspondence, Inbox, Life, Route, TIMING, inbox_name, poll};
 use crate::connect::connect;
 use crate::random::Random;
 use crate::session::Time;
-use crate::{Address, Event, Peer, SendError};
+use crate::{Address, Ended, Event, Peer, SendError};
 
 /// What the actors of one host may do, and with what.
 pub(super) struct Turn<'t> {
@@ -39,7 +39,13 @@ impl Turn<'_> {
         for correspondence in &mut correspondences {
             self.correspond(life, correspondence);
         }
-        correspondences.retain(|correspondence| correspondence.peer.ended().is_none());
+        correspondences.retain(|correspondence| {
+            let ended = correspondence.peer.ended();
+            if let Some(Ended::Gone { .. }) = ended {
+                self.books.gone(correspondence.peer.incarnation());
+            }
+            ended.is_none()
+        });
         life.correspondences = correspondences;
         for inbox in 0..life.inboxes.len() {
             if self.random.one_in(self.faults.laziness) {

@@ -32,12 +32,16 @@ pub(super) struct Books {
     entries: BTreeMap<u64, Entry>,
     next: u64,
     crashed: BTreeSet<u32>,
+    /// The incarnations of the nodes that live.
+    alive: BTreeSet<u64>,
     /// The newest sequence number delivered, by session, sending life, inbox, and opening of the inbox.
     newest: BTreeMap<(u128, u32, usize, u32), u32>,
     /// What is wrong, in words.
     pub(super) violations: Vec<String>,
     pub(super) delivered: u64,
     pub(super) letters: u64,
+    /// Sessions that ended because the peer's process was gone.
+    pub(super) gone: u64,
 }
 
 /// The bytes of message `id`: itself, then bytes that only it has; a third of all messages is zero there.
@@ -61,10 +65,12 @@ impl Books {
             // As a correlation id, 0 is none.
             next: 1,
             crashed: BTreeSet::new(),
+            alive: BTreeSet::new(),
             newest: BTreeMap::new(),
             violations: Vec::new(),
             delivered: 0,
             letters: 0,
+            gone: 0,
         }
     }
 
@@ -160,9 +166,23 @@ impl Books {
         }
     }
 
+    /// A node has started.
+    pub(super) fn started(&mut self, incarnation: u64) {
+        self.alive.insert(incarnation);
+    }
+
     /// A node has crashed, and with it the knowledge of what it sent.
-    pub(super) fn crashed(&mut self, life: u32) {
+    pub(super) fn crashed(&mut self, life: u32, incarnation: u64) {
         self.crashed.insert(life);
+        self.alive.remove(&incarnation);
+    }
+
+    /// A session has ended because its peer's process was gone.
+    pub(super) fn gone(&mut self, incarnation: u64) {
+        self.gone += 1;
+        if self.alive.contains(&incarnation) {
+            self.wrong("a session ended because its peer was gone, and the peer lives".into());
+        }
     }
 
     /// Messages of living senders that are neither delivered nor dead. That a mailbox was closed has to be known to the

@@ -89,6 +89,10 @@ pub(super) struct End {
 /// A connection. End 0 dialled.
 pub(super) struct Connection {
     pub(super) medium: Medium,
+    /// Where it was dialled, with scheme.
+    pub(super) address: String,
+    /// Somebody in between ends it, and begins another to the listener.
+    pub(super) in_between: bool,
     pub(super) ends: [End; 2],
     pub(super) death: Option<Death>,
     /// The death that this connection will die once so many bytes were carried.

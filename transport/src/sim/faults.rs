@@ -19,6 +19,8 @@ pub(super) struct Faults {
     pub(super) mute: u64,
     /// Of steps: a transport is out for a time.
     pub(super) outage: u64,
+    /// Of pairs of a host and an address: somebody stands between them.
+    pub(super) in_between: u64,
     /// Of steps: two nodes are cut off from each other for a time.
     pub(super) partition: u64,
     /// Of steps: a node stands still for a time.
@@ -55,6 +57,7 @@ impl Faults {
             cut: rate(3, &[10, 40]),
             mute: rate(4, &[2, 4]),
             outage: rate(4, &[30, 60]),
+            in_between: rate(2, &[1, 2]),
             partition: rate(4, &[30, 60]),
             standstill: rate(4, &[30, 60]),
             crash: rate(4, &[50, 100]),

@@ -34,6 +34,8 @@ pub struct Outcome {
     pub delivered: u64,
     /// Dead letters, at senders and receivers.
     pub dead_letters: u64,
+    /// Sessions that ended because the peer's process was gone.
+    pub gone: u64,
     /// What happened to sessions.
     pub events: u64,
     /// Simulated time, in microseconds.
@@ -152,6 +154,7 @@ impl History {
             sent: self.books.next_id() - 1,
             delivered: self.books.delivered,
             dead_letters: self.books.letters,
+            gone: self.books.gone,
             events: self.events,
             micros: world.now.as_micros() as u64,
             digest: world.digest(),
@@ -279,6 +282,9 @@ impl History {
         let dials = others.map(|host| Dial::new(host, addresses(host))).collect();
         self.lives += 1;
         self.hosts[index].start(self.lives, &self.world, dials);
+        if let Some(life) = &self.hosts[index].life {
+            self.books.started(life.node.inner.identity.incarnation);
+        }
         lock(&self.world).note(|| format!("host {index} starts"), index as u64);
     }
 
@@ -330,7 +336,8 @@ impl History {
         };
         turn.take_all(&mut life);
         turn.read_letters(&mut life);
-        self.books.crashed(life.number);
+        self.books
+            .crashed(life.number, life.node.inner.identity.incarnation);
     }
 
     /// Once faults have stopped, everything comes well within a bounded time.

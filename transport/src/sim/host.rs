@@ -41,6 +41,7 @@ pub(super) fn poll<T>(task: &mut Task<T>) -> Poll<T> {
 pub(super) struct Host {
     pub(super) index: usize,
     sizes: LaneSizes,
+    refused_window: Option<Duration>,
     inboxes: Vec<MailboxOptions>,
     pub(super) life: Option<Life>,
     /// It stands still until then.
@@ -120,8 +121,11 @@ impl Host {
             max_message: 3_000,
             overflow: *random.pick(&policies),
         });
+        let inboxes = inboxes.collect();
+        let windows = [None, Some(1), Some(10), Some(30)];
         Host {
-            inboxes: inboxes.collect(),
+            refused_window: random.pick(&windows).map(Duration::from_millis),
+            inboxes,
             index,
             sizes: LaneSizes {
                 control: 4 << 10,
@@ -160,6 +164,7 @@ impl Host {
             .listen(&at(Medium::Stream))
             .rings(self.sizes)
             .timing(TIMING)
+            .refused_window(self.refused_window)
             .wait(Wait::Spin)
             .drive(Drive::Caller)
             .max_peers(NonZeroUsize::new(16).expect("16 is not 0"))

@@ -8,8 +8,8 @@ use super::connection::{Cargo, Connection, Landed, Landing, Medium};
 use super::world::{SharedWorld, World};
 use crate::lane::{LANES, Lane, LaneSizes};
 use crate::link::{
-    HangUp, LaneMemory, Link, LinkError, LinkMemory, LinkReceiver, LinkSender, Listener, Push, ReceiveLanes,
-    SendLanes, SendMemory, Transport, TransportError, Wire, lanes_in,
+    Ends, HangUp, LaneMemory, Link, LinkError, LinkMemory, LinkReceiver, LinkSender, Listener, Push,
+    ReceiveLanes, SendLanes, SendMemory, Transport, TransportError, Wire, lanes_in,
 };
 use crate::memory::RingMemory;
 use crate::random::Random;
@@ -53,10 +53,10 @@ impl Transport for SimTransport {
     fn dial(&self, address: &str, _: Instant) -> Result<Box<dyn Wire>, TransportError> {
         let address = format!("{}://{address}", self.scheme());
         match lock(&self.world).open(self.medium, self.host, &address) {
-            Some(number) => Ok(Box::new(SimWire(Handle::new(&self.world, number, 0)))),
-            None => Err(TransportError::Unreachable {
+            Ok(number) => Ok(Box::new(SimWire(Handle::new(&self.world, number, 0)))),
+            Err(why) => Err(TransportError::Unreachable {
                 address,
-                source: std::io::ErrorKind::ConnectionRefused.into(),
+                source: why.into(),
             }),
         }
     }
@@ -157,6 +157,23 @@ struct SimWire(Handle);
 impl Wire for SimWire {
     fn peer(&self) -> String {
         format!("connection {}", self.0.number)
+    }
+
+    fn ends(&self) -> Option<Ends> {
+        let (number, end) = (self.0.number, self.0.end);
+        let ends = self.0.with(|connection, _, _| {
+            let (_, listener) = connection.address.split_once("://").unwrap_or_default();
+            let dialer = match connection.in_between && end == 1 {
+                true => format!("in between {number}"),
+                false => format!("dialer {number}"),
+            };
+            let (own, peer) = match end {
+                0 => (dialer, listener.to_owned()),
+                _ => (listener.to_owned(), dialer),
+            };
+            Ends { own, peer }
+        });
+        ends.ok()
     }
 
     fn hang_up(&self) -> Option<HangUp> {

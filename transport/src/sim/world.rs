@@ -1,6 +1,7 @@
 //! The world that the nodes of a history share: its time, its chances, its network.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io::ErrorKind;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ pub(super) struct World {
     pub(super) listening: BTreeMap<String, VecDeque<(Time, usize)>>,
     /// Which host is meant by an address.
     outages: [Time; 2],
+    /// Whether somebody stands between a host and an address, and refuses in its name.
+    in_between: BTreeMap<(usize, String), bool>,
     /// Until when two hosts are cut off from each other.
     partitions: BTreeMap<(usize, usize), Time>,
     /// What nodes have started, by host.
@@ -44,6 +47,7 @@ impl World {
             next_connection: 0,
             listening: BTreeMap::new(),
             outages: [Time::ZERO; 2],
+            in_between: BTreeMap::new(),
             partitions: BTreeMap::new(),
             tasks: Vec::new(),
             trace: traced.then(Vec::new),
@@ -91,10 +95,35 @@ impl World {
         is_cut(&self.partitions, one, other, self.now)
     }
 
-    /// A new connection, if the transport can dial.
-    pub(super) fn open(&mut self, medium: Medium, host: usize, address: &str) -> Option<usize> {
-        if self.outages[medium as usize] > self.now || !self.listening.contains_key(address) {
-            return None;
+    /// Whether somebody stands between a host and an address, from the beginning to the end of the history.
+    fn is_in_between(&mut self, host: usize, address: &str) -> bool {
+        let (random, rate) = (&mut self.random, self.faults.in_between);
+        let known = self.in_between.entry((host, address.to_owned()));
+        *known.or_insert_with(|| random.one_in(rate))
+    }
+
+    /// Whether nothing passes between a host and the one that an address belongs to.
+    fn is_cut_off_from(&self, host: usize, address: &str) -> bool {
+        let named = |other: &usize| address.ends_with(&super::host::name(*other));
+        self.partitions.iter().any(|((one, other), until)| {
+            *until > self.now && (*one == host && named(other) || *other == host && named(one))
+        })
+    }
+
+    /// A new connection, if the transport can dial. The host itself refuses where it can be reached and nobody listens; who stands in
+    /// between may refuse whatever the reason.
+    pub(super) fn open(&mut self, medium: Medium, host: usize, address: &str) -> Result<usize, ErrorKind> {
+        let in_between = self.is_in_between(host, address);
+        let is_out = self.outages[medium as usize] > self.now;
+        if is_out || !self.listening.contains_key(address) {
+            let refuses = match in_between {
+                true => !self.random.one_in(8),
+                false => !is_out && !self.is_cut_off_from(host, address),
+            };
+            return Err(match refuses {
+                true => ErrorKind::ConnectionRefused,
+                false => ErrorKind::TimedOut,
+            });
         }
         let World {
             random, faults, now, ..
@@ -110,6 +139,8 @@ impl World {
         let latency = random.below(faults.latency + 1);
         let connection = Connection {
             medium,
+            address: address.to_owned(),
+            in_between,
             ends: [
                 End {
                     host,
@@ -138,7 +169,7 @@ impl World {
             || format!("connection {number}: host {host} dials {address}, fuse {fuse:?}, mute {mute}"),
             number as u64,
         );
-        Some(number)
+        Ok(number)
     }
 
     /// The next connection that has reached a listener.
