@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, call_t};
 use ractor_cluster::{NodeServer, NodeServerMessage, RactorClusterMessage};
 use ractor_transport::KeptConnection;
-use transport::{Node, NodeBuilder, Timing};
+use transport::{Node, NodeBuilder};
 use transport_rdma::Shm;
 use transport_tcp::Tcp;
 
@@ -48,13 +48,8 @@ impl Actor for Greeter {
 }
 
 fn node(name: &str) -> Outcome<NodeBuilder> {
-    let timing = Timing {
-        resume_window: Duration::from_secs(1),
-        ..Timing::default()
-    };
     let builder = Node::builder(name)
         .secret(b"shared by all nodes of the cluster")
-        .timing(timing)
         .transport(Tcp::new())
         .transport(Shm::new());
     #[cfg(feature = "verbs")]

@@ -14,20 +14,15 @@ use std::time::{Duration, Instant};
 use echo::{EchoClient, EchoServer, Payload};
 use tonic::transport::{Endpoint, Server};
 use tonic_transport::RingConnector;
-use transport::{Node, NodeBuilder, Timing};
+use transport::{Node, NodeBuilder};
 use transport_rdma::Shm;
 use transport_tcp::Tcp;
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
 fn node(name: &str) -> Outcome<NodeBuilder> {
-    let timing = Timing {
-        resume_window: Duration::from_secs(1),
-        ..Timing::default()
-    };
     let builder = Node::builder(name)
         .secret(b"shared by all nodes of the cluster")
-        .timing(timing)
         .transport(Tcp::new())
         .transport(Shm::new());
     #[cfg(feature = "verbs")]
