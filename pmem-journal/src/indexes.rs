@@ -13,6 +13,7 @@ use crate::reserve::Reserve;
 use crate::sealed_records::Sealed;
 use crate::segment_index::{self, SegmentIndex};
 use crate::table::TableError;
+use crate::tail::Tail;
 
 /// Indexes kept open at once.
 const OPEN: usize = 32;
@@ -39,6 +40,7 @@ pub(crate) struct Indexes {
     keep: Option<Arc<Reserve>>,
     building: Mutex<()>,
     cache: Mutex<Cache>,
+    tail: Tail,
 }
 
 impl Indexes {
@@ -48,7 +50,13 @@ impl Indexes {
             keep,
             building: Mutex::new(()),
             cache: Mutex::default(),
+            tail: Tail::default(),
         }
+    }
+
+    /// Of the segment behind those that have an index.
+    pub(crate) fn tail(&self) -> &Tail {
+        &self.tail
     }
 
     fn cache(&self) -> MutexGuard<'_, Cache> {

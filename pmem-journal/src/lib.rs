@@ -93,6 +93,7 @@ mod state;
 mod sync;
 mod sync_thread;
 mod table;
+mod tail;
 mod truncate;
 mod upcast;
 mod upkeep;

@@ -22,6 +22,7 @@ use crate::published::Published;
 use crate::recover::{Recovery, recover_last};
 use crate::scan::Checks;
 use crate::segment;
+use crate::tail::Tail;
 use crate::verify::verify;
 
 /// Reads a journal. Clones share what is known of its indexes.
@@ -85,6 +86,11 @@ impl Reader {
 
     pub(crate) fn indexes(&self) -> &Indexes {
         &self.indexes
+    }
+
+    /// What is known of the segment that is being written, in the writer's process.
+    pub(crate) fn tail(&self) -> Option<&Tail> {
+        self.published.is_some().then(|| self.indexes.tail())
     }
 
     pub(crate) fn has_segments(dir: &Path) -> Result<bool> {

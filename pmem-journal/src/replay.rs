@@ -18,6 +18,8 @@ pub struct Replay {
     scanner: Scanner,
     limit: u64,
     from: u64,
+    /// The next event whose place the reader wants to know.
+    wanted: u64,
     /// The end that was found unwritten and is being read a second time.
     doubted: Option<u64>,
 }
@@ -61,14 +63,8 @@ impl Reader {
         if from < first && asked.is_some() {
             return Err(Error::BelowFirst { asked: from, first });
         }
-        let start = if from > first && open.is_whole_below(limit) {
-            let noted = self.indexes().look(*index, |at| at.index.start_below(from));
-            // An index saves time. Without one the segment is read from its beginning.
-            noted.ok().flatten()
-        } else {
-            None
-        };
-        let scanner = match start {
+        let start = (from > first).then(|| self.start_below(&open, limit, from));
+        let scanner = match start.flatten() {
             Some(offset) => Scanner::in_the_middle(&open.header, 0, offset),
             None => Scanner::new(&open.header, 0, Checks::ALL),
         };
@@ -79,10 +75,23 @@ impl Reader {
             scanner,
             limit,
             from,
+            wanted: u64::MAX,
             doubted: None,
         };
         replay.set_end()?;
         Ok(replay)
+    }
+
+    /// Offset of a record at or below `position` in the segment, where reading may begin. `None`: at the segment's beginning.
+    fn start_below(&self, open: &OpenSegment, limit: u64, position: u64) -> Option<u64> {
+        let index = open.header.index;
+        if open.is_whole_below(limit) {
+            let noted = self.indexes().look(index, |at| at.index.start_below(position));
+            // An index saves time. Without one the segment is read from its beginning.
+            noted.ok().flatten()
+        } else {
+            self.tail()?.start_below(index, position)
+        }
     }
 }
 
@@ -103,7 +112,14 @@ impl Replay {
             {
                 Step::Record => {
                     let header = self.scanner.header();
-                    if !header.is_control() && header.position >= self.from {
+                    if header.is_control() {
+                        continue;
+                    }
+                    let position = header.position;
+                    if position >= self.wanted {
+                        self.tell_place();
+                    }
+                    if position >= self.from {
                         return Ok(true);
                     }
                 }
@@ -124,6 +140,35 @@ impl Replay {
     #[inline]
     pub(crate) fn last_event(&self) -> Option<Recorded<'_>> {
         self.scanner.last_event()
+    }
+
+    #[cold]
+    fn tell_place(&mut self) {
+        if let Some(tail) = self.reader.tail() {
+            let (position, offset) = (self.scanner.header().position, self.scanner.last_offset());
+            self.wanted = tail.note(&self.open.header, position, offset);
+        }
+    }
+
+    /// Goes on at the event at `position`, or at the first after it, without reading all that is between. Back it does not go.
+    pub fn skip_to(&mut self, position: u64) -> Result<()> {
+        if position <= self.position() {
+            return Ok(());
+        }
+        self.from = position;
+        let elsewhere = self
+            .open
+            .footer
+            .is_some_and(|footer| footer.next_position <= position);
+        if elsewhere {
+            *self = self.reader.replay_from(Some(position), self.limit)?;
+        } else if let Some(offset) = self.reader.start_below(&self.open, self.limit, position)
+            && offset > self.scanner.offset
+        {
+            self.scanner.jump(offset);
+        }
+        self.scanner.read_little();
+        Ok(())
     }
 
     /// Bytes that should be durable are not what they should be: read once more past the page cache, which may be
@@ -205,6 +250,10 @@ impl Replay {
                 .min(footer.map_or(header.data_end(), |footer| footer.end)),
         };
         self.scanner.extend(end);
+        self.wanted = match self.reader.tail() {
+            Some(tail) if !whole => tail.wanted(&self.open.header),
+            _ => u64::MAX,
+        };
         if whole {
             self.scanner.read_in_place(&*self.open.file);
         }

@@ -84,7 +84,7 @@ impl Window {
     fn read(&mut self, file: &dyn MediumFile, offset: u64, len: usize, end: u64) -> io::Result<()> {
         self.len = 0;
         if let Some(mapped) = &mut self.mapped {
-            self.at = 0;
+            self.at = mapped.start();
             self.len = mapped.upto((offset + len as u64).min(end))?.len();
             return Ok(());
         }
@@ -169,10 +169,12 @@ impl Scanner {
         }
     }
 
-    /// Reads little at once, for records that lie far apart.
-    pub(crate) fn with_small_window(mut self) -> Scanner {
+    /// Reads little at once from now on, and nothing in place, for records that lie far apart.
+    pub(crate) fn read_little(&mut self) {
+        if self.window.mapped.is_some() {
+            self.window.clear();
+        }
         self.window.least = SMALL_WINDOW;
-        self
     }
 
     /// Goes on at another record, as [`Scanner::in_the_middle`] begins.
@@ -184,13 +186,22 @@ impl Scanner {
     /// Reads the rest of a sealed segment in place, if the medium can map it for reading.
     pub(crate) fn read_in_place(&mut self, file: &dyn MediumFile) {
         self.window.clear();
-        self.window.mapped = file.map_for_reading();
+        let mut mapped = file.map_for_reading();
+        if let Some(mapped) = &mut mapped {
+            mapped.begin_at(self.offset);
+        }
+        self.window.mapped = mapped;
     }
 
     /// The header of the record that the last step moved past.
     #[inline]
     pub(crate) fn header(&self) -> &Header {
         &self.header
+    }
+
+    /// Where the record stands that the last step moved past.
+    pub(crate) fn last_offset(&self) -> u64 {
+        self.offset - padded(self.header.len) as u64
     }
 
     /// The record that the last step moved past, whole.

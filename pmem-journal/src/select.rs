@@ -1,4 +1,5 @@
-//! Events of one entity or with one tag: of sealed segments found by their indexes, of the last one by reading it.
+//! Events of one entity or with one tag: of sealed segments found by their indexes, of the one that is being written by what is
+//! known of it in the writer's process (`tail.rs`), or by reading it.
 
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use crate::replay::Replay;
 use crate::scan::{Checks, Scanner, Step};
 use crate::sealed_records::Sealed;
 use crate::segment_index::Places;
+use crate::tail::Listed;
 
 /// Which events to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,9 +48,48 @@ pub struct Selected {
     /// The segment whose index is being followed.
     within: Option<Within>,
     /// From the first segment that no index speaks of.
-    rest: Option<Replay>,
+    rest: Option<Rest>,
     /// First position of that segment.
     rest_from: u64,
+}
+
+/// Events that no index speaks of.
+struct Rest {
+    replay: Replay,
+    /// Which of them to look at; `None`: at all.
+    listed: Option<Listed>,
+}
+
+impl Rest {
+    fn new(reader: &Reader, selection: &Selection, from: Option<u64>, limit: u64) -> Result<Rest> {
+        let replay = reader.replay_from(from, limit)?;
+        let header = &replay.open.header;
+        let listed = match reader.tail() {
+            Some(tail) if *selection != Selection::All && !replay.open.is_whole_below(limit) => {
+                tail.list(reader, header, limit, selection, replay.position())?
+            }
+            _ => None,
+        };
+        Ok(Rest { replay, listed })
+    }
+
+    fn advance(&mut self) -> Result<bool> {
+        let Some(listed) = &mut self.listed else {
+            return self.replay.advance();
+        };
+        let Some(position) = listed.positions.last() else {
+            self.replay.skip_to(listed.until)?;
+            self.listed = None;
+            return self.replay.advance();
+        };
+        self.replay.skip_to(*position)?;
+        // What others have listed may be past what was durable when this began.
+        let is_there = self.replay.advance()?;
+        if is_there {
+            listed.positions.pop();
+        }
+        Ok(is_there)
+    }
 }
 
 struct Within {
@@ -95,7 +136,7 @@ impl Reader {
             }
         }
         let rest = if ahead.is_empty() {
-            Some(self.replay_from(rest_from, limit)?)
+            Some(Rest::new(self, &selection, rest_from, limit)?)
         } else {
             None
         };
@@ -138,7 +179,7 @@ impl Selected {
     /// The event moved past last.
     pub(crate) fn last_event(&self) -> Option<Recorded<'_>> {
         match (&self.rest, &self.within) {
-            (Some(rest), _) => rest.last_event(),
+            (Some(rest), _) => rest.replay.last_event(),
             (None, Some(within)) => within.scanner.last_event(),
             (None, None) => None,
         }
@@ -149,7 +190,11 @@ impl Selected {
         let Some(within) = &mut self.within else {
             match self.ahead.pop() {
                 Some(index) => self.within = Some(self.enter(index)?),
-                None => self.rest = Some(self.reader.replay_from(Some(self.rest_from), self.limit)?),
+                None => {
+                    let from = self.rest_from.max(self.from);
+                    let rest = Rest::new(&self.reader, &self.selection, Some(from), self.limit)?;
+                    self.rest = Some(rest);
+                }
             }
             return Ok(false);
         };
@@ -196,7 +241,8 @@ impl Selected {
         let places = places.map_err(|e| self.reader.dropped(from, e))?;
         let indexed = indexes.get(index)?;
         let Sealed { header, footer, .. } = &indexed.segment;
-        let scanner = Scanner::new(header, footer.end, Checks::ALL).with_small_window();
+        let mut scanner = Scanner::new(header, footer.end, Checks::ALL);
+        scanner.read_little();
         Ok(Within {
             places,
             offsets: Vec::new(),
@@ -208,7 +254,7 @@ impl Selected {
     /// Looks again how far the journal is durable; true if there is more than before.
     pub fn refresh(&mut self) -> Result<bool> {
         match &mut self.rest {
-            Some(rest) => rest.refresh(),
+            Some(rest) => rest.replay.refresh(),
             // The rest begins at the limit that was in force.
             None => Ok(self.reader.durable_limit()? > self.limit),
         }
@@ -216,7 +262,7 @@ impl Selected {
 
     /// Log position up to which it reads.
     pub(crate) fn limit(&self) -> u64 {
-        self.rest.as_ref().map_or(self.limit, Replay::limit)
+        self.rest.as_ref().map_or(self.limit, |rest| rest.replay.limit())
     }
 
     /// The events as an iterator of owned copies; it ends after the first error.

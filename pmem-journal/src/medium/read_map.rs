@@ -14,19 +14,26 @@ use std::sync::OnceLock;
 
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 
-/// Bytes made present at once.
-const AHEAD: usize = 2 << 20;
-/// A read-only mapping of a whole file.
+/// Bytes made present at first, a multiple of every page size; twice as many each time,
+const LITTLE: usize = 128 << 10;
+/// and at most so many at once.
+const MUCH: usize = 2 << 20;
+
+/// A read-only mapping of a whole file, of which a range is present.
 pub(crate) struct ReadMap {
     base: NonNull<u8>,
     len: usize,
-    /// Bytes from the start that were made present.
-    present: usize,
+    /// The range begins here, at a multiple of [`LITTLE`],
+    start: usize,
+    /// and ends here, at another or at `len`.
+    end: usize,
+    /// Bytes to make present next.
+    ahead: usize,
 }
 
 // SAFETY: the mapping is read-only memory without thread affinity.
 unsafe impl Send for ReadMap {}
-// SAFETY: as above; `present` changes through `&mut` alone.
+// SAFETY: as above; what is present changes through `&mut` alone.
 unsafe impl Sync for ReadMap {}
 
 impl ReadMap {
@@ -52,31 +59,46 @@ impl ReadMap {
         Ok(ReadMap {
             base,
             len,
-            present: 0,
+            start: 0,
+            end: 0,
+            ahead: LITTLE,
         })
     }
 
-    /// The bytes below `end`, or all there are; unreadable media is an error here.
+    /// Bytes before `offset` will not be asked for. To be called before [`ReadMap::upto`].
+    pub(crate) fn begin_at(&mut self, offset: u64) {
+        let offset = usize::try_from(offset).unwrap_or(usize::MAX).min(self.len);
+        self.start = offset / LITTLE * LITTLE;
+        self.end = self.start;
+    }
+
+    /// Where the bytes lent begin.
+    pub(crate) fn start(&self) -> u64 {
+        self.start as u64
+    }
+
+    /// The bytes from the beginning to `end`, or all there are; unreadable media is an error here.
     pub(crate) fn upto(&mut self, end: u64) -> io::Result<&[u8]> {
         let end = usize::try_from(end).unwrap_or(usize::MAX).min(self.len);
-        while self.present < end {
-            let more = AHEAD.min(self.len - self.present);
-            // SAFETY: the range lies inside the mapping; making pages present changes no byte. `present` is a
-            // multiple of `AHEAD` and so of the page size.
+        while self.end < end {
+            let more = self.ahead.min(self.len - self.end);
+            // SAFETY: the range lies inside the mapping; making pages present changes no byte. `end` is below `len`, so
+            // it is a multiple of `LITTLE` and of the page size.
             unsafe {
-                let from = self.base.as_ptr().add(self.present);
+                let from = self.base.as_ptr().add(self.end);
                 madvise(from.cast(), more, Advice::LinuxPopulateRead)?;
             }
-            self.present += more;
+            self.end += more;
+            self.ahead = (2 * self.ahead).min(MUCH);
         }
         Ok(self.bytes())
     }
 
     /// The bytes made present so far.
     pub(crate) fn bytes(&self) -> &[u8] {
-        // SAFETY: `present` bytes from `base` are mapped, readable, and of a sealed segment, which nobody writes; the
-        // slice lives no longer than the mapping.
-        unsafe { std::slice::from_raw_parts(self.base.as_ptr(), self.present) }
+        // SAFETY: the bytes from `start` to `end`, no further than `len`, are mapped, readable, and of a sealed segment, which
+        // nobody writes; the slice lives no longer than the mapping.
+        unsafe { std::slice::from_raw_parts(self.base.as_ptr().add(self.start), self.end - self.start) }
     }
 }
 
