@@ -2,6 +2,8 @@
 
 mod program;
 
+use std::time::{Duration, Instant};
+
 use node_metrics::Endpoint;
 use transport::{MailboxOptions, Node, Overflow};
 use transport_tcp::Tcp;
@@ -25,6 +27,12 @@ fn a_node_is_shown_with_its_links_mailboxes_dead_letters_and_events() {
     let address = a.connect(&b.addresses()[0]).unwrap().address("inbox").unwrap();
     for _ in 0..9 {
         address.send(b"a secret message").unwrap();
+    }
+    // Five of them in vain; then everything is there to be shown.
+    let start = Instant::now();
+    while b.dead_letters().count() < 5 {
+        assert!(start.elapsed() < Duration::from_secs(60), "not dropped in time");
+        std::thread::sleep(Duration::from_millis(1));
     }
     let url = format!("http://{}", endpoint.address());
     let shown = program::bench(&["top", &url, "--once", "--every", "0.3"]);

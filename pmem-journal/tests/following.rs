@@ -116,11 +116,11 @@ fn a_follower_outlives_its_writers_and_finds_the_next_one() {
     }
     journal.close().unwrap();
     assert_eq!(
-        [next(2000), next(2000), next(2000)],
+        [next(20_000), next(20_000), next(20_000)],
         ["event 1", "event 2", "event 3"]
     );
     assert_eq!(next(20), "TimedOut");
     let (journal, _) = Journal::open_with(dir.path(), &options(Mode::Volatile)).unwrap();
     append(&journal, 4);
-    assert_eq!(next(2000), "event 4");
+    assert_eq!(next(20_000), "event 4");
 }

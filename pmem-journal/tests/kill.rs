@@ -10,7 +10,7 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -134,11 +134,11 @@ fn kill_one_journal(dir: &Path, mode: Mode, rounds: std::ops::Range<u64>, dice: 
         let mut reader = child("child_follows_until_it_is_killed", dir, mode, round, known);
         let (written, shown) = (listen(&mut writer), listen(&mut reader));
         // One kill in four may fall into the children's start and recovery; a slow machine must get beyond them in the rest.
-        if round % 4 != 3 {
-            for heard in [&written, &shown] {
-                let _ = heard.first.recv_timeout(Duration::from_secs(30));
-            }
-        }
+        let late = round % 4 != 3
+            && [&written, &shown].into_iter().any(|heard| {
+                let begun = heard.first.recv_timeout(Duration::from_secs(60));
+                begun == Err(RecvTimeoutError::Timeout)
+            });
         std::thread::sleep(Duration::from_micros(5_000 + *dice % 120_000));
         // Reader and writer at once, the reader first in every other round.
         let both = if round % 2 == 0 {
@@ -157,6 +157,7 @@ fn kill_one_journal(dir: &Path, mode: Mode, rounds: std::ops::Range<u64>, dice: 
                 "round {round}: it ended before it was killed: {ended}"
             );
         }
+        assert!(!late, "round {round}: nothing acknowledged or shown in time");
         acknowledged::add(&mut acknowledged, written.lines.join().unwrap(), round);
         // What a reader was shown is as safe as what was acknowledged.
         let shown = shown.lines.join().unwrap();

@@ -66,12 +66,23 @@ pub fn audited(b: &Node, to_b: &Peer, drill: impl FnOnce()) -> u64 {
     let checking = keep_checking(inbox, total);
     let stop = Arc::new(AtomicBool::new(false));
     let sending = keep_sending(address, stop.clone());
-    drill();
-    stop.store(true, Ordering::Relaxed);
+    {
+        let _stops = SetWhenDropped(&stop);
+        drill();
+    }
     let sent = sending.join().unwrap();
     tell.send(sent).unwrap();
     checking.join().unwrap();
     sent
+}
+
+/// Sets a flag when it is dropped, so that threads which go on until then end with a test that fails as with one that does not.
+pub struct SetWhenDropped<'a>(pub &'a AtomicBool);
+
+impl Drop for SetWhenDropped<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Waits until the condition holds.

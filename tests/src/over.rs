@@ -90,6 +90,9 @@ impl Over {
     }
 }
 
+/// Longer than a whole case of async functions may take: one that waits in vain fails.
+pub const WHOLE_CASE: Duration = Duration::from_secs(300);
+
 /// Makes of each case, a function of an [`Over`], a test over each transport: `over_tcp::case`, `over_shm::case`, and where the
 /// crate has its feature `verbs`, `over_rdma::case`, which is ignored without being asked for, since it needs a device. After
 /// `async` the cases are async functions, each on a tokio runtime of two threads.
@@ -98,17 +101,26 @@ macro_rules! over_each_transport {
     (async $($case:ident),+ $(,)?) => {
         mod over_tcp {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $case() { super::$case($crate::over::Over::Tcp).await })+
+            async fn $case() {
+                let case = super::$case($crate::over::Over::Tcp);
+                tokio::time::timeout($crate::over::WHOLE_CASE, case).await.expect("over in time");
+            })+
         }
         mod over_shm {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $case() { super::$case($crate::over::Over::Shm).await })+
+            async fn $case() {
+                let case = super::$case($crate::over::Over::Shm);
+                tokio::time::timeout($crate::over::WHOLE_CASE, case).await.expect("over in time");
+            })+
         }
         #[cfg(feature = "verbs")]
         mod over_rdma {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             #[ignore = "needs an RDMA device: soft-roce-setup run"]
-            async fn $case() { super::$case($crate::over::Over::Rdma).await })+
+            async fn $case() {
+                let case = super::$case($crate::over::Over::Rdma);
+                tokio::time::timeout($crate::over::WHOLE_CASE, case).await.expect("over in time");
+            })+
         }
     };
     ($($case:ident),+ $(,)?) => {

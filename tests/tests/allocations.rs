@@ -3,7 +3,7 @@
 //! chunks. Counted is what this process allocates, with an allocator that counts.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use allocation_counter::measure;
 use transport::link::Transport;
@@ -23,6 +23,8 @@ const BUFFER: [usize; 2] = [64 << 10, 160 << 10];
 const GROWTH: u64 = 8;
 /// Nothing that depends on the time.
 const LONG: Duration = Duration::from_secs(3600);
+/// How long anything that should happen may take.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn builder<T: Transport + 'static>(name: &str, transport: T) -> NodeBuilder {
     Node::builder(name)
@@ -81,13 +83,15 @@ impl Ends {
 
     fn take_one_by_one(&mut self) {
         for _ in 0..TURN {
-            assert_eq!(self.mailbox.recv().unwrap().payload, MESSAGE);
-            self.near.poll();
+            take(&self.near, &mut self.mailbox, |payload| {
+                assert_eq!(payload, MESSAGE);
+            });
         }
     }
 
     /// One turn in every way of sending and of receiving.
     fn turn(&mut self) {
+        let start = Instant::now();
         for _ in 0..TURN {
             self.address.try_send(&MESSAGE).unwrap();
         }
@@ -98,6 +102,7 @@ impl Ends {
                 .poll(|message| assert_eq!(message.payload, MESSAGE))
                 .unwrap();
             self.near.poll();
+            assert!(start.elapsed() < PATIENCE, "{taken} of {TURN} in time");
         }
         let mut batch = self.address.batch();
         for _ in 0..TURN {
@@ -122,11 +127,13 @@ impl Ends {
                     .poll(|message| assert_filled(message.payload, len))
                     .unwrap();
                 self.near.poll();
+                assert!(start.elapsed() < PATIENCE, "{taken} of {BUFFERS} in time");
             }
             self.send_buffers(len);
             for _ in 0..BUFFERS {
-                assert_filled(self.large_mailbox.recv().unwrap().payload, len);
-                self.near.poll();
+                take(&self.near, &mut self.large_mailbox, |payload| {
+                    assert_filled(payload, len);
+                });
             }
         }
     }
@@ -138,6 +145,21 @@ impl Ends {
             self.large_address.try_send_buffer(buffer).unwrap();
         }
     }
+}
+
+/// Takes the next message from the queue, and drives the near node until it is there: not all of it may have left yet.
+fn take(near: &Node, mailbox: &mut Mailbox, check: impl Fn(&[u8])) {
+    let start = Instant::now();
+    loop {
+        if let Some(message) = mailbox.recv_timeout(Duration::from_millis(1)).unwrap() {
+            check(message.payload);
+            break;
+        }
+        near.poll();
+        assert!(start.elapsed() < PATIENCE, "nothing comes");
+    }
+    // Hears of the acknowledgement.
+    near.poll();
 }
 
 fn assert_filled(payload: &[u8], len: usize) {

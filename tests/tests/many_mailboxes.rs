@@ -19,6 +19,14 @@ fn mailbox(node: &Node, number: usize) -> Mailbox {
         .unwrap()
 }
 
+fn taken(mailbox: &mut Mailbox) -> Vec<u8> {
+    let message = mailbox
+        .recv_timeout(PATIENCE)
+        .unwrap()
+        .expect("a message in time");
+    message.payload.to_vec()
+}
+
 #[tokio::test]
 async fn a_session_without_a_handle_left_says_so_and_has_one_again_when_a_mailbox_is_closed() {
     let builder = |name| Over::Shm.builder(name).timing(Timing::default());
@@ -44,7 +52,7 @@ async fn a_session_without_a_handle_left_says_so_and_has_one_again_when_a_mailbo
     // All the others go on, and one that is closed gives its handle to the next.
     let (closed, last) = (addresses.remove(0), addresses.last().unwrap());
     last.send(b"the last").unwrap();
-    assert_eq!(mailboxes[HANDLES - 1].recv().unwrap().payload, b"the last");
+    assert_eq!(taken(&mut mailboxes[HANDLES - 1]), b"the last");
     drop(mailboxes.remove(0));
     eventually("the mailbox's end is known", || {
         matches!(closed.try_send(b"too late"), Err(SendError::MailboxClosed { .. }))
@@ -52,7 +60,7 @@ async fn a_session_without_a_handle_left_says_so_and_has_one_again_when_a_mailbo
     drop(closed);
     eventually("a handle is left", || to_b.address(&one_more).is_ok());
     to_b.address(&one_more).unwrap().send(b"one more").unwrap();
-    assert_eq!(mailboxes.last_mut().unwrap().recv().unwrap().payload, b"one more");
+    assert_eq!(taken(mailboxes.last_mut().unwrap()), b"one more");
 
     // One for the listener, one that is left: a two-way stream, which needs two, is refused and leaves it to one that needs no more.
     let mut listener = b.listen_streams("here", StreamOptions::default()).unwrap();

@@ -104,7 +104,7 @@ fn round(ping: &Address, pong: &mut Mailbox, trips: usize) -> Duration {
         .map(|_| {
             let start = Instant::now();
             ping.send(&[7; 64]).unwrap();
-            let answer = pong.recv().unwrap();
+            let answer = pong.recv_timeout(PATIENCE).unwrap().expect("an answer in time");
             assert_eq!(answer.payload, [7; 64]);
             start.elapsed() / 2
         })

@@ -313,7 +313,7 @@ fn the_port_of_a_node_that_was_dropped_while_a_thread_drove_it_is_free() {
     let address = b.addresses()[0].clone();
     let mut inbox = b.mailbox("inbox", MailboxOptions::default()).unwrap();
     let driving = thread::spawn(move || {
-        let closed = inbox.recv().map(drop);
+        let closed = inbox.recv_timeout(PATIENCE).map(drop);
         (closed, inbox)
     });
     let a = node("a").start().unwrap();

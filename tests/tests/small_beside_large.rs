@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use tests::audit::{PATIENCE, SetWhenDropped};
 use transport::link::Transport;
 use transport::{Address, Mailbox, MailboxOptions, Node};
 
@@ -40,10 +41,7 @@ impl RoundTrips {
             let start = Instant::now();
             to.send(&[7; 64]).expect("sent");
             let in_call = start.elapsed();
-            answers
-                .recv_timeout(Duration::from_secs(60))
-                .expect("open")
-                .expect("an answer");
+            answers.recv_timeout(PATIENCE).expect("open").expect("an answer");
             trips.push(RoundTrip {
                 whole: start.elapsed(),
                 in_call,
@@ -104,23 +102,25 @@ fn small_messages_pass(
                     .unwrap();
             }
         });
+        let stops = SetWhenDropped(&done);
         let idle = RoundTrips::of(&to_echo, &mut answers, &taken, |count| count < 2_000);
         let flowing = scope.spawn(|| {
             let message = vec![1; LARGE];
             let start = Instant::now();
             for _ in 0..rounds {
-                to_large.send(&message).unwrap();
+                to_large.send_timeout(&message, None, PATIENCE).unwrap();
             }
             start.elapsed()
         });
         let receiver = scope.spawn(|| {
             for _ in 0..rounds {
-                assert_eq!(large.recv().unwrap().payload.len(), LARGE);
+                let message = large.recv_timeout(PATIENCE).unwrap().expect("in time");
+                assert_eq!(message.payload.len(), LARGE);
             }
         });
         let beside = RoundTrips::of(&to_echo, &mut answers, &taken, |_| !flowing.is_finished());
         receiver.join().unwrap();
-        done.store(true, Ordering::Relaxed);
+        drop(stops);
         (idle, beside, flowing.join().unwrap())
     });
     let message = took / rounds;

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tests::audit::{PATIENCE, eventually};
+use tests::audit::{PATIENCE, SetWhenDropped};
 use tests::numbers::{self, size};
 use tests::over::{Over, TIMING};
 use tests::process::{OtherProcess, Role};
@@ -88,6 +88,7 @@ fn a_connection_cut_by_resets_and_in_silence_loses_doubles_and_reorders_nothing(
             })
             .unwrap()
         });
+        let stops = SetWhenDropped(&done);
         for cut in 1..=cuts {
             thread::sleep(Duration::from_millis(2));
             while events.try_recv().is_ok() {}
@@ -109,7 +110,7 @@ fn a_connection_cut_by_resets_and_in_silence_loses_doubles_and_reorders_nothing(
                 back.push(start.elapsed());
             }
         }
-        done.store(true, Ordering::Relaxed);
+        drop(stops);
         sending.join().unwrap()
     });
     numbers::send_end(&address, sent);
@@ -155,7 +156,14 @@ fn what_a_stopped_process_does_not_take_is_dead_letters_to_the_last(over: Over) 
         let sending = scope.spawn(|| numbers::send(&address, sent, |_| true).unwrap_err());
         thread::sleep(Duration::from_millis(50));
         other.stop(true);
-        eventually("the session is over", || peer.ended().is_some());
+        let start = Instant::now();
+        while peer.ended().is_none() && start.elapsed() < PATIENCE {
+            thread::sleep(Duration::from_millis(1));
+        }
+        // One that is not over would be sent to for ever.
+        let in_time = peer.ended().is_some();
+        peer.close(Duration::ZERO);
+        assert!(in_time, "the session is not over in time");
         sending.join().unwrap()
     });
     other.stop(false);

@@ -17,6 +17,7 @@ fn memory_that_finds_no_descriptor_left_is_missed_by_that_name() {
         if let Some(wire) = listener.accept().unwrap() {
             break wire;
         }
+        assert!(Instant::now() < deadline, "nobody dialled");
     };
     let memory = dialled.receive_memory(&sizes).unwrap();
     let offer = dialled.offer(&memory).unwrap();

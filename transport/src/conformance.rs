@@ -5,6 +5,7 @@
 //! transport's real links, and check what [`crate::link`] and the README promise.
 
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, TryRecvError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -182,6 +183,19 @@ fn nothing_more(mailbox: &mut Mailbox) {
     assert!(more.is_none(), "a message too many: {more:?}");
 }
 
+/// Drives a node until another thread says that it has come so far.
+fn drive_until_told(node: &Node, told: &Receiver<()>) {
+    let start = Instant::now();
+    loop {
+        match told.try_recv() {
+            Ok(()) => return,
+            Err(TryRecvError::Disconnected) => panic!("the other thread has failed"),
+            Err(TryRecvError::Empty) => assert!(start.elapsed() < PATIENCE, "not told in time"),
+        }
+        node.poll();
+    }
+}
+
 fn eventually(what: &str, condition: impl Fn() -> bool) {
     let start = Instant::now();
     while !condition() {
@@ -204,6 +218,9 @@ fn number(message: &[u8]) -> u64 {
 /// Sends `count` numbered messages, waiting for room; returns the address.
 fn send_numbered(address: &Address, numbers: std::ops::Range<u64>, len: impl Fn(u64) -> usize) {
     for index in numbers {
-        address.send(&numbered(index, len(index))).expect("sent");
+        // Where nothing is taken any more, whoever sends fails too, instead of waiting for ever.
+        address
+            .send_timeout(&numbered(index, len(index)), None, PATIENCE)
+            .expect("sent");
     }
 }

@@ -3,7 +3,10 @@
 #![allow(dead_code)]
 
 use std::process::{Command, Output, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 /// The program, without what the environment might tell it.
@@ -17,9 +20,35 @@ pub(crate) fn command(arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs the program to its end.
+/// Longer than one run of it takes on any machine.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Runs the program to its end, which it does not reach by itself if that takes too long.
 pub(crate) fn bench(arguments: &[&str]) -> Output {
-    command(arguments).output().expect("the program starts")
+    let child = command(arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let id = Pid::from_child(&child);
+    let (done, is_done) = channel::<()>();
+    let watching = std::thread::spawn(move || {
+        let late = is_done.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout);
+        if late {
+            // It is there, if only as a zombie: nobody has waited for it yet.
+            kill_process(id, Signal::KILL).expect("it can be killed");
+        }
+        late
+    });
+    let output = child.wait_with_output().expect("it ends");
+    drop(done);
+    let late = watching.join().expect("somebody watches");
+    assert!(
+        !late,
+        "{arguments:?}: not done in {PATIENCE:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    output
 }
 
 /// Runs the program and returns the JSON lines it wrote to its standard output.

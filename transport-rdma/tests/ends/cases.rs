@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use transport::lane::Lane;
 use transport::link::{LinkError, Push, Transport};
 
-use super::{End, accept, cpu_time, deadline, exchange, integrity, join, spawn, spawned, wait};
+use super::{End, Meeting, accept, cpu_time, deadline, exchange, integrity, join, spawn, spawned, wait};
 
 /// Two ends in two threads, each given to a function.
 pub(crate) fn in_two_threads(
@@ -82,7 +82,7 @@ pub(crate) fn a_later_link_goes_on_where_the_session_was(
     let mut listener = transport.listen(address).unwrap();
     let address = listener.address();
     // A link that is dropped takes with it what was on its way: not before both have all they wait for.
-    let both = std::sync::Barrier::new(2);
+    let both = Meeting::default();
     std::thread::scope(|scope| {
         let other = scope.spawn(|| {
             let mut end = End::new(
@@ -222,7 +222,9 @@ pub(crate) fn an_acknowledgement_wakes_a_sleeping_sender(transport: &dyn Transpo
             }
             // Tells the other end that it may go.
             assert!(end.try_send(Lane::Ordinary, |_, _| {}, 8));
-            while end.push().unwrap() == Push::Blocked {}
+            while end.push().unwrap() == Push::Blocked {
+                assert!(Instant::now() < until);
+            }
             let _ = wait_for_end(&mut end);
         },
         |mut end| {
@@ -263,10 +265,11 @@ pub(crate) fn a_killed_peer_is_noticed(transport: &dyn Transport, address: &str,
         }
         child.kill().unwrap();
         let killed = Instant::now();
+        let until = deadline();
         let error = if asleep {
             loop {
                 match end.sleep().and_then(|()| end.poll()) {
-                    Ok(_) => {}
+                    Ok(_) => assert!(Instant::now() < until, "woken, and told of no end"),
                     Err(error) => break error,
                 }
             }
@@ -298,6 +301,8 @@ pub(crate) fn an_idle_link_uses_no_cpu(transport: &dyn Transport, address: &str)
     const IDLE: Duration = Duration::from_secs(2);
     // Connecting costs, and the ends need a moment to agree that both sleep.
     const SETTLE: Duration = Duration::from_millis(500);
+    // Both stay until both have measured.
+    let measured = Meeting::default();
     let idle = |end: &mut End, period: Duration| {
         let until = Instant::now() + period;
         while Instant::now() < until {
@@ -318,12 +323,12 @@ pub(crate) fn an_idle_link_uses_no_cpu(transport: &dyn Transport, address: &str)
             let used = cpu_time() - before;
             println!("an idle pair used {used:?} in {IDLE:?}");
             // One that polls uses all of it. In a guest the time counts in which the guest itself had to wait.
+            measured.wait();
             assert!(used < IDLE / 10, "an idle pair used {used:?} in {IDLE:?}");
         },
         |mut end| {
             idle(&mut end, SETTLE + IDLE);
-            // Both stay until both have measured.
-            std::thread::sleep(SETTLE);
+            measured.wait();
         },
     );
 }

@@ -7,6 +7,7 @@ pub(crate) mod cases;
 use std::io;
 use std::os::fd::AsFd;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -228,6 +229,30 @@ impl End {
             }
         }
         Ok(())
+    }
+}
+
+/// Where two threads wait for each other, and no longer than that makes sense: one that fails is not waited for.
+#[derive(Default)]
+pub(crate) struct Meeting {
+    here: Mutex<usize>,
+    changed: Condvar,
+}
+
+impl Meeting {
+    /// # Panics
+    /// When the other one does not come.
+    pub(crate) fn wait(&self) {
+        let mut here = self.here.lock().unwrap();
+        *here += 1;
+        self.changed.notify_all();
+        let (here, _) = self
+            .changed
+            .wait_timeout_while(here, 2 * PATIENCE, |here| *here < 2)
+            .unwrap();
+        let met = *here == 2;
+        drop(here);
+        assert!(met, "the other end does not come");
     }
 }
 

@@ -100,6 +100,15 @@ impl End {
         Ok(changed)
     }
 
+    /// Polls until something has come.
+    pub(crate) fn wait_for_news(&mut self) {
+        let deadline = soon();
+        while !self.poll().unwrap() {
+            assert!(Instant::now() < deadline, "nothing comes");
+            std::thread::yield_now();
+        }
+    }
+
     /// The next message of a lane: where it stands and what it says.
     pub(crate) fn take(&mut self, lane: Lane) -> Option<(Position, Vec<u8>)> {
         loop {

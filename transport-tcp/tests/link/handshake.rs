@@ -122,7 +122,7 @@ fn nothing_behind_the_message_is_read() {
     std::thread::sleep(Duration::from_millis(50));
     wire.receive_memory(&SIZES).unwrap();
     let mut end = End::start(wire);
-    while !end.poll().unwrap() {}
+    end.wait_for_news();
     assert_eq!(end.receive.rings[0].arrived(), 16);
 }
 

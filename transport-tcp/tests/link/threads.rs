@@ -111,10 +111,10 @@ fn an_acknowledgement_alone_reaches_the_sender() {
     let (mut one, mut other) = End::pair(&Tcp::new());
     one.commit(Lane::Ordinary, b"message").unwrap();
     assert_eq!(one.push().unwrap(), Push::Done);
-    while !other.poll().unwrap() {}
+    other.wait_for_news();
     assert_eq!(other.take(Lane::Ordinary).unwrap().1, b"message");
     assert_eq!(other.push().unwrap(), Push::Done);
-    while !one.poll().unwrap() {}
+    one.wait_for_news();
     assert_eq!(one.receive.credit, [0, 32, 0]);
     assert_eq!(one.send.ring(Lane::Ordinary).released(), 32);
 }
@@ -167,12 +167,12 @@ fn an_armed_receiver_is_woken_by_what_arrives_afterwards() {
         one.push().unwrap();
         assert!(readable(&other, 20));
         // Something has arrived: not the time to sleep.
-        while !other.poll().unwrap() {}
+        other.wait_for_news();
         assert!(!other.link.receiver.arm(&other.receive).unwrap());
         other.take(Lane::Ordinary).unwrap();
         assert!(other.link.receiver.arm(&other.receive).unwrap());
         other.push().unwrap();
-        while !one.poll().unwrap() {}
+        one.wait_for_news();
     }
 }
 

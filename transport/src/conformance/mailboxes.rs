@@ -193,11 +193,13 @@ fn permits_of(address: &Address, inbox: &mut Mailbox) {
     assert!(address.try_reserve(4).is_err());
     assert_eq!(take(inbox), b"kept");
     // A sender that waits for the room is woken when the permit is dropped.
+    let start = Instant::now();
     let permit = loop {
         match address.try_reserve(4) {
             Ok(permit) => break permit,
-            Err(_) => thread::sleep(Duration::from_millis(1)),
+            Err(error) => assert!(start.elapsed() < PATIENCE, "{error}"),
         }
+        thread::sleep(Duration::from_millis(1));
     };
     let waiting = thread::spawn({
         let address = address.clone();

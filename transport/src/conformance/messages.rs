@@ -114,13 +114,13 @@ pub fn correlation_ids_travel_with_their_messages(harness: &dyn Harness) {
     let address = to_b.address("inbox").unwrap();
     address.try_send_with(b"question", Some(0xfeed)).unwrap();
     address.try_send(b"remark").unwrap();
-    let message = inbox.recv().unwrap();
+    let message = inbox.recv_timeout(PATIENCE).unwrap().expect("in time");
     assert_eq!(
         (message.payload, message.correlation),
         (&b"question"[..], Some(0xfeed))
     );
     assert_eq!(message.peer().expect("from a peer").node(), "a");
-    let message = inbox.recv().unwrap();
+    let message = inbox.recv_timeout(PATIENCE).unwrap().expect("in time");
     assert_eq!((message.payload, message.correlation), (&b"remark"[..], None));
 }
 

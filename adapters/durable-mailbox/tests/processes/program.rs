@@ -3,9 +3,10 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 use pmem_journal::{Journal, Mode, Options};
@@ -80,7 +81,7 @@ pub(crate) fn role() -> Option<Vec<String>> {
 pub(crate) struct Process {
     child: Child,
     input: ChildStdin,
-    output: BufReader<ChildStdout>,
+    lines: Receiver<String>,
 }
 
 impl Process {
@@ -94,8 +95,14 @@ impl Process {
             .spawn()
             .unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
+        let (say, lines) = channel();
+        std::thread::spawn(move || {
+            for line in output.lines().map_while(Result::ok) {
+                let _ = say.send(line);
+            }
+        });
         let input = child.stdin.take().unwrap();
-        Process { child, input, output }
+        Process { child, input, lines }
     }
 
     pub(crate) fn tell(&mut self, line: &str) {
@@ -104,13 +111,17 @@ impl Process {
     }
 
     /// The rest of the next line that starts with `prefix`; `None` when the process ended first.
+    ///
+    /// # Panics
+    /// When there is none in time.
     pub(crate) fn heard(&mut self, prefix: &str) -> Option<String> {
-        let mut line = String::new();
         loop {
-            line.clear();
-            if self.output.read_line(&mut line).ok()? == 0 {
-                return None;
-            }
+            // It has its own patience, and then something to say.
+            let line = match self.lines.recv_timeout(2 * PATIENCE) {
+                Ok(line) => line,
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => panic!("no {prefix:?} in time"),
+            };
             // The test harness writes on the same line before it starts a test.
             if let Some(at) = line.find(prefix) {
                 return Some(line[at + prefix.len()..].trim().to_owned());
