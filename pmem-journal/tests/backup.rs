@@ -18,6 +18,15 @@ fn append(journal: &Journal, entity: u128) -> u64 {
     journal.append(&pair, Expected::Any).unwrap().last_position
 }
 
+/// Tells a thread that goes on until then to end, with a test that fails as with one that does not.
+struct Stops<'a>(&'a AtomicBool);
+
+impl Drop for Stops<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn a_backup_beside_a_writer_is_a_prefix_with_everything_acknowledged_before_it_began() {
     for mode in [Mode::Buffered, Mode::Volatile] {
@@ -38,6 +47,7 @@ fn a_backup_beside_a_writer_is_a_prefix_with_everything_acknowledged_before_it_b
                     }
                 }
             });
+            let stops = Stops(&stop);
             for round in 0..4 {
                 let to = away.path().join(format!("{round}"));
                 let before = journal.durable_position();
@@ -66,7 +76,7 @@ fn a_backup_beside_a_writer_is_a_prefix_with_everything_acknowledged_before_it_b
                 );
                 append(&restored, 1);
             }
-            stop.store(true, Ordering::Relaxed);
+            drop(stops);
         });
     }
 }

@@ -9,12 +9,27 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal, WaitOptions, getrlimit, kill_process, setrlimit, waitpid,
+};
 
 use crate::audit::PATIENCE;
 
 const ROLE: &str = "TRANSPORT_TEST_ROLE";
 const MARK: &str = "told: ";
+
+/// Lets this process open as many files as its limit may be raised to: sessions over shared memory take several each.
+///
+/// # Panics
+/// When the limit can't be raised.
+pub fn allow_many_descriptors() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let all = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    setrlimit(Resource::Nofile, all).expect("as many descriptors as are allowed");
+}
 
 /// What the other process was started for.
 pub struct Role(String);

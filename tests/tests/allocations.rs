@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use allocation_counter::measure;
+use tests::audit::SetWhenDropped;
 use transport::link::Transport;
 use transport::{Address, Drive, Mailbox, MailboxOptions, Node, NodeBuilder, Wait};
 use transport_rdma::Shm;
@@ -62,14 +63,13 @@ impl Ends {
         let connected = AtomicBool::new(false);
         let (address, large_address) = std::thread::scope(|scope| {
             scope.spawn(|| {
-                while !connected.load(Ordering::Acquire) {
+                while !connected.load(Ordering::Relaxed) {
                     far.poll();
                 }
             });
+            let _connected = SetWhenDropped(&connected);
             let peer = near.connect(&far.addresses()[0]).unwrap();
-            let addresses = (peer.address("far").unwrap(), peer.address("large").unwrap());
-            connected.store(true, Ordering::Release);
-            addresses
+            (peer.address("far").unwrap(), peer.address("large").unwrap())
         });
         Ends {
             address,

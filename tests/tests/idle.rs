@@ -1,15 +1,24 @@
 //! A node at rest: what its peers cost it that say nothing but heartbeats, and what a look for messages costs beside them.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tests::over::Over;
+use tests::process::allow_many_descriptors;
 use transport::{Drive, MailboxOptions, Node, Peer, Wait};
 
 /// The share of a core that a node with a hundred idle peers may use, on a machine that others use too. Without
 /// optimisation everything takes longer.
 const LIMIT: f64 = if cfg!(debug_assertions) { 0.2 } else { 0.02 };
 const SECRET: &[u8] = b"a hundred quiet peers";
+
+/// One test at a time: a hundred peers take about as many descriptors as a process may have by default.
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    allow_many_descriptors();
+    alone
+}
 
 fn node(over: Over, name: &str) -> transport::NodeBuilder {
     let builder = Node::builder(name).secret(SECRET);
@@ -72,6 +81,7 @@ fn share_of_a_core(over: Over, peers: usize) -> f64 {
 
 #[test]
 fn a_node_with_a_hundred_idle_peers_uses_next_to_nothing_of_a_core() {
+    let _alone = alone();
     for over in [Over::Tcp, Over::Shm] {
         let share = share_of_a_core(over, 100);
         assert!(share < LIMIT, "{}: {:.2} % of a core", over.name(), 100.0 * share);
@@ -88,14 +98,9 @@ fn look(over: Over, peers: usize) -> Duration {
         .start()
         .unwrap();
     let mut mailbox = hub.mailbox("quiet", MailboxOptions::default()).unwrap();
-    let done = AtomicBool::new(false);
     let connected = std::thread::scope(|scope| {
-        let connecting = scope.spawn(|| {
-            let connected = connect(over, &hub, peers);
-            done.store(true, Ordering::Release);
-            connected
-        });
-        while !done.load(Ordering::Acquire) {
+        let connecting = scope.spawn(|| connect(over, &hub, peers));
+        while !connecting.is_finished() {
             hub.poll();
         }
         connecting.join().unwrap()
@@ -115,6 +120,7 @@ fn look(over: Over, peers: usize) -> Duration {
 
 #[test]
 fn a_look_costs_no_more_beside_many_idle_peers_than_a_few_looks_beside_one() {
+    let _alone = alone();
     let many = std::env::var("IDLE_PEERS").map_or(100, |peers| peers.parse().unwrap());
     let (one, many) = (look(Over::Shm, 1), look(Over::Shm, many));
     // A hundred times the peers, each touched, would be some fifty times the time.
@@ -123,6 +129,7 @@ fn a_look_costs_no_more_beside_many_idle_peers_than_a_few_looks_beside_one() {
 
 #[test]
 fn a_message_of_a_peer_that_was_quiet_among_many_arrives() {
+    let _alone = alone();
     for over in [Over::Tcp, Over::Shm] {
         let hub = node(over, "hub").listen(somewhere(over)).start().unwrap();
         let mut mailbox = hub.mailbox("hub", MailboxOptions::default()).unwrap();

@@ -6,11 +6,10 @@
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tests::audit::PATIENCE;
 use tests::numbers::size;
 use tests::over::Over;
-use tests::process::{OtherProcess, Role};
+use tests::process::{OtherProcess, Role, allow_many_descriptors};
 use transport::session::Timing;
 use transport::{Address, Drive, Mailbox, MailboxOptions, Node, NodeBuilder, Wait};
 
@@ -45,16 +44,6 @@ fn drive_until(node: &Node, what: &str, condition: impl Fn() -> bool) {
         node.poll();
         assert!(start.elapsed() < PATIENCE, "not in time: {what}");
     }
-}
-
-/// Sessions over shared memory take several descriptors each.
-fn allow_many_descriptors() {
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    let all = Rlimit {
-        current: maximum,
-        maximum,
-    };
-    setrlimit(Resource::Nofile, all).expect("as many descriptors as are allowed");
 }
 
 /// The other process: a node that answers, and as many that say nothing as it is told to have.
