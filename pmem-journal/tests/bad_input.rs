@@ -345,7 +345,8 @@ fn child_makes_it_read_only() {
     };
     journal_of(&dir.join("journal"), 10, true);
     let remounted = Command::new("mount")
-        .args(["-o", "remount,ro"])
+        // The mount, not its file system, whose other options an ordinary user could not repeat.
+        .args(["-o", "remount,bind,ro"])
         .arg(&dir)
         .status()
         .unwrap();
