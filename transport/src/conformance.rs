@@ -57,6 +57,7 @@ macro_rules! conformance_tests {
             the_handle_of_a_closed_mailbox_is_given_out_again
             a_wrong_secret_and_another_cluster_are_refused
             a_shutdown_delivers_what_was_sent_before
+            the_end_of_a_session_is_told_at_once_while_handles_of_it_are_kept
             a_peer_that_is_gone_makes_dead_letters_of_what_it_did_not_acknowledge
             a_link_cut_under_load_loses_doubles_and_reorders_nothing
             an_idle_session_outlives_its_silence_deadline

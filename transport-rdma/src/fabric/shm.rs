@@ -18,7 +18,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::net::{RecvFlags, SendFlags, recv, send};
+use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 use transport::doze;
 use transport::lane::{LANES, Lane};
 use transport::link::{Doorbell, LaneMemory, LinkError};
@@ -35,7 +35,8 @@ use segment::Segment;
 /// First byte of a packet that only wakes.
 pub(crate) const WAKE: u8 = b'w';
 
-/// The socket that stays open for as long as the link lives: it wakes, and it ends when the peer's process does.
+/// The socket that is open for as long as the link lives: it wakes, and it ends when the peer's process does. It may be held for
+/// longer, by whoever holds the bell.
 #[derive(Debug)]
 pub(crate) struct Anchor {
     socket: OwnedFd,
@@ -73,6 +74,13 @@ impl Anchor {
         }
         self.check()?;
         Ok(read)
+    }
+
+    /// Ends the link, for both sides.
+    fn close(&self) {
+        self.dead.store(true, Ordering::Relaxed);
+        // It fails where the peer has gone before.
+        let _ = shutdown(&self.socket, Shutdown::Both);
     }
 
     fn fail(&self, error: LinkError) -> LinkError {
@@ -206,6 +214,12 @@ impl ShmInbound {
         let read = self.anchor.drain(most)?;
         self.owed = self.owed.saturating_sub(read);
         Ok(())
+    }
+}
+
+impl Drop for ShmInbound {
+    fn drop(&mut self) {
+        self.anchor.close();
     }
 }
 

@@ -57,6 +57,21 @@ pub fn a_shutdown_delivers_what_was_sent_before(harness: &dyn Harness) {
     ));
 }
 
+pub fn the_end_of_a_session_is_told_at_once_while_handles_of_it_are_kept(harness: &dyn Harness) {
+    // Nothing comes of a silence.
+    let timing = Timing {
+        heartbeat: Duration::from_secs(600),
+        silence: Duration::from_secs(3_600),
+        ..Timing::default()
+    };
+    let Pair { a: _a, b, to_b } = pair_with(harness, |builder| builder.timing(timing));
+    let _inbox = b.mailbox("inbox", MailboxOptions::default()).unwrap();
+    let _address = to_b.address("inbox").unwrap();
+    to_b.close(PATIENCE);
+    assert_eq!(to_b.ended(), Some(Ended::Closed));
+    eventually("b knows that the session was closed", || b.peers().is_empty());
+}
+
 pub fn a_peer_that_is_gone_makes_dead_letters_of_what_it_did_not_acknowledge(harness: &dyn Harness) {
     let timing = Timing {
         heartbeat: Duration::from_millis(100),
