@@ -28,13 +28,22 @@ const CUT_AGAIN_AND_AGAIN: Timing = Timing {
     better_link: Duration::from_millis(200),
 };
 
+/// Quick to notice a process that stands still, and patient with it.
+const STANDING_STILL: Timing = Timing {
+    heartbeat: Duration::from_millis(100),
+    silence: Duration::from_millis(500),
+    resume_window: Duration::from_secs(20),
+    better_link: Duration::from_millis(200),
+};
+
 /// The other process: receives numbers, and tells its address, then what came.
 #[test]
 fn the_receiving_process() {
     let Some(role) = Role::taken() else { return };
-    let (over, timing) = match role.argument() {
-        "cut" => (Over::Tcp, CUT_AGAIN_AND_AGAIN),
-        scheme => (Over::of(scheme), TIMING),
+    let (over, timing) = match role.argument().split_once(' ') {
+        Some(("cut", scheme)) => (Over::of(scheme), CUT_AGAIN_AND_AGAIN),
+        Some(("stand_still", scheme)) => (Over::of(scheme), STANDING_STILL),
+        _ => (Over::of(role.argument()), TIMING),
     };
     let node = over
         .builder("receiver")
@@ -68,7 +77,7 @@ fn resumed(events: &std::sync::mpsc::Receiver<Event>) {
 #[test]
 fn a_connection_cut_by_resets_and_in_silence_loses_doubles_and_reorders_nothing() {
     let (messages, cuts) = (size("AUDIT_MESSAGES", 200_000), size("AUDIT_CUTS", 30));
-    let other = OtherProcess::start("the_receiving_process", "cut");
+    let other = OtherProcess::start("the_receiving_process", "cut tcp");
     let target: SocketAddr = other.told().strip_prefix("tcp://").unwrap().parse().unwrap();
     let proxy = Proxy::start(target).unwrap();
     let node = Over::Tcp
@@ -199,4 +208,32 @@ fn what_a_stopped_process_does_not_take_is_dead_letters_to_the_last(over: Over) 
     );
 }
 
-tests::over_each_transport! { what_a_stopped_process_does_not_take_is_dead_letters_to_the_last }
+/// Sends to a process that is stopped for a while, and to that process again once it goes on.
+fn a_process_that_stands_still_for_longer_than_the_silence_loses_nothing(over: Over) {
+    let other = OtherProcess::start("the_receiving_process", &format!("stand_still {}", over.name()));
+    let node: Node = over.builder("sender").timing(STANDING_STILL).start().unwrap();
+    let peer = node.connect(&other.told()).unwrap();
+    let address = peer.address("inbox").unwrap();
+    let enough = AtomicBool::new(false);
+    let sent = thread::scope(|scope| {
+        let sending = scope.spawn(|| numbers::send(&address, 0, |_| !enough.load(Ordering::Relaxed)));
+        thread::sleep(Duration::from_millis(50));
+        other.stop(true);
+        thread::sleep(STANDING_STILL.silence * 3);
+        other.stop(false);
+        thread::sleep(Duration::from_millis(50));
+        enough.store(true, Ordering::Relaxed);
+        sending.join().unwrap()
+    });
+    let sent = sent.unwrap_or_else(|(sent, error)| {
+        panic!("{error} after {sent} messages: {:#?}", node.observer().observe())
+    });
+    peer.close(PATIENCE);
+    assert_eq!(other.told(), format!("{sent} 0"));
+    assert_eq!(node.dead_letters().count(), 0);
+}
+
+tests::over_each_transport! {
+    what_a_stopped_process_does_not_take_is_dead_letters_to_the_last,
+    a_process_that_stands_still_for_longer_than_the_silence_loses_nothing,
+}

@@ -247,6 +247,10 @@ impl PeerInner {
             let _ = doorbell.set(bell);
         }
         let life = Session::connected(node.timing(), node.now());
+        let life = match doorbell.get() {
+            Some(_) => life.of_this_link_only(),
+            None => life,
+        };
         Arc::new(PeerInner {
             identity,
             session_id,

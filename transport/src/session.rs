@@ -20,7 +20,8 @@ pub struct Timing {
     /// How long a peer may be silent before its link is given up. Default 3 s, at least twice the heartbeat.
     pub silence: Duration,
     /// How long a session waits without a link before it is over. Default 10 s; where the peer's own host says that it is gone, less:
-    /// [`crate::NodeBuilder::refused_window`].
+    /// [`crate::NodeBuilder::refused_window`]. Over shared memory, where no other link can come: how much longer than `silence` the
+    /// peer may be silent.
     pub resume_window: Duration,
     /// How often a session that had to take a lesser link tries a better one. Default 1 s.
     pub better_link: Duration,
@@ -124,6 +125,8 @@ pub struct Session {
     /// Since when there has been this link, or something was heard over it.
     heard: Time,
     beat: Time,
+    /// No other link can come.
+    is_only_link: bool,
 }
 
 impl Session {
@@ -137,6 +140,16 @@ impl Session {
             },
             heard: now,
             beat: now,
+            is_only_link: false,
+        }
+    }
+
+    /// A session that ends with this link, whose end is told when the peer's process dies: a silent peer stands still, and is
+    /// waited for as long as one whose session waits for a link.
+    pub fn of_this_link_only(self) -> Session {
+        Session {
+            is_only_link: true,
+            ..self
         }
     }
 
@@ -189,6 +202,7 @@ impl Session {
     /// How long the present link may be silent.
     fn patience(&self) -> Duration {
         match self.phase {
+            _ if self.is_only_link => self.timing.silence + self.timing.resume_window,
             Phase::Trying { .. } => self.timing.proof(),
             _ => self.timing.silence,
         }
@@ -405,6 +419,23 @@ mod tests {
         assert_eq!(session.tick(15 * MS), Some(Action::DropLink));
         assert_eq!(session.tick(29 * MS), None);
         assert!(matches!(session.tick(30 * MS), Some(Action::End(_))));
+    }
+
+    #[test]
+    fn a_link_that_no_other_can_follow_may_be_silent_for_the_resume_window_as_well() {
+        let mut session = Session::connected(TIMING, Time::ZERO).of_this_link_only();
+        let quiet = |session: &mut Session, now: u32| {
+            while let Some(action) = session.tick(now * MS) {
+                assert_eq!(action, Action::Beat, "at {now} ms");
+            }
+        };
+        quiet(&mut session, 99);
+        assert!(session.heard(99 * MS));
+        quiet(&mut session, 228);
+        assert_eq!(session.tick(229 * MS), Some(Action::DropLink));
+        let mut never_heard = Session::connected(TIMING, Time::ZERO).of_this_link_only();
+        quiet(&mut never_heard, 99);
+        assert!(matches!(never_heard.tick(100 * MS), Some(Action::End(_))));
     }
 
     #[test]
