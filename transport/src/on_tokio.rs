@@ -38,6 +38,9 @@ impl NodeBuilder {
     /// processor time while nothing arrives, and what does arrive is handed out on the spot, without a turn of the task. With
     /// another [`NodeBuilder::wait`] the task polls between two things that arrive, which keeps a core from sleeping.
     ///
+    /// The node's time is the runtime's. Code that blocks one thread of it may hold up the I/O and the timers of all of them, and with
+    /// them this node's heartbeats: for longer than [`crate::Timing::silence`], and its peers take it for lost.
+    ///
     /// # Errors
     /// [`NodeError`]; [`NodeError::Io`] outside a runtime.
     pub fn start_on_tokio(mut self) -> Result<Node, NodeError> {
