@@ -430,8 +430,14 @@ pub fn small_messages_pass_a_large_one(harness: &dyn Harness) {
     let mut large = large_mailbox(&b, "large", 2, Overflow::Wait);
     let mut small = b.mailbox("small", MailboxOptions::default()).unwrap();
     let (to_large, to_small) = (to_b.address("large").unwrap(), to_b.address("small").unwrap());
-    let sender = thread::spawn(move || to_large.send(&pattern(0, LEN)).unwrap());
+    let from_a = b.peers().remove(0);
+    let message = pattern(0, LEN);
+    let sender = thread::spawn(move || to_large.send(&message).unwrap());
     let receiver = thread::spawn(move || take(&mut large));
+    eventually("the large one is on its way", || {
+        let lanes = &from_a.0.receive_side().lanes;
+        lanes.rings[Lane::Large.index()].consumed() > 0
+    });
     let mut passed = 0;
     for number in 0.. {
         to_small.send(&numbered(number, 64)).unwrap();
