@@ -168,8 +168,8 @@ pub(crate) async fn dial(
     Ok(peer)
 }
 
-/// Brings a session to a link dialled at `address`, which is one of its addresses or what that one stands for. The link that it has is given up when the peer has
-/// proven the secret, agreed to go on, and there is a device for the new link; not before.
+/// Brings a session to a link dialled at `address`, which is one of its addresses or what that one stands for. The link that it has
+/// is given up when the peer has proven the secret, agreed to go on, and there is a device for the new link; not before.
 pub(crate) async fn dial_again(peer: &Arc<PeerInner>, at: usize, address: &str) -> Result<(), ConnectError> {
     let node = &peer.node;
     let (mut talk, scheme) = Talk::dial(node, address, patience(peer))?;
