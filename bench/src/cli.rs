@@ -188,7 +188,12 @@ pub(crate) struct Everything {
 #[derive(Debug, Args)]
 pub(crate) struct Instructions {
     /// Which ways to count; rdma needs a device
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "ring,shm,tcp")]
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "ring,shm,tcp,socket"
+    )]
     pub(crate) way: Vec<Way>,
     #[command(flatten)]
     pub(crate) output: Output,

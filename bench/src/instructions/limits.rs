@@ -20,6 +20,10 @@ pub(super) const LIMITS: &[(Way, Part, f64)] = &[
     (Way::Tcp, Part::Many, 119.0),
     (Way::Tcp, Part::Receive, 375.0),
     (Way::Tcp, Part::Look, 410.0),
+    // What the runtime and the socket take of a call, and what that is with a stream: both sides, on one thread.
+    (Way::Socket, Part::Call, 4660.0),
+    (Way::Tcp, Part::Call, 11330.0),
+    (Way::Shm, Part::Call, 10260.0),
     (Way::Rdma, Part::Send, 1128.0),
     (Way::Rdma, Part::Receive, 401.0),
     // With the looks at the words alone, as over shared memory.

@@ -4,6 +4,7 @@
 //! The program runs itself under callgrind once for each figure, and lets it collect inside of one function of
 //! [`work`] alone. Counted is what this process executes; what the kernel does in a system call is not.
 
+mod calls;
 mod limits;
 mod work;
 
@@ -28,7 +29,7 @@ const SIZE: usize = 64;
 pub(crate) struct Count {
     way: Way,
     part: Part,
-    /// Instructions of one message, or of one look.
+    /// Instructions of one message, one look or one call.
     pub(crate) instructions: f64,
     /// What they may be at most.
     limit: f64,

@@ -11,7 +11,7 @@ use transport::{Address, Drive, Mailbox, MailboxOptions, Node, Wait};
 use transport_rdma::{Rdma, RdmaOptions, Shm};
 use transport_tcp::Tcp;
 
-use super::SIZE;
+use super::{SIZE, calls};
 use crate::error::{Error, doing, failed};
 use crate::measure::Metric;
 
@@ -20,6 +20,9 @@ const TURN: usize = 500;
 const TURNS: usize = 20;
 /// How often each part is done in all.
 pub(super) const TIMES: usize = TURN * TURNS;
+pub(super) const SECRET: &[u8] = b"two ends of one process";
+/// Longer than anything is counted for.
+pub(super) const LONG: Duration = Duration::from_secs(3600);
 const RING: usize = 1 << 20;
 /// Messages sent in one call, where they are many.
 const MANY: usize = 32;
@@ -35,6 +38,8 @@ pub(crate) enum Way {
     Tcp,
     /// Nodes over an RDMA device
     Rdma,
+    /// A loopback socket without nodes, for calls
+    Socket,
 }
 
 /// The part of the way that is counted.
@@ -50,6 +55,8 @@ pub(crate) enum Part {
     Receive,
     /// Looking for messages when there is none
     Look,
+    /// A question and its answer over a stream, on both sides
+    Call,
 }
 
 impl Way {
@@ -59,6 +66,7 @@ impl Way {
             Way::Shm => "shm",
             Way::Tcp => "tcp",
             Way::Rdma => "rdma",
+            Way::Socket => "socket",
         }
     }
 }
@@ -71,10 +79,11 @@ impl Part {
             Part::Many => "many",
             Part::Receive => "receive",
             Part::Look => "look",
+            Part::Call => "call",
         }
     }
 
-    /// The function below that does it.
+    /// The function that does it, below or in `calls`.
     pub(super) fn function(self) -> &'static str {
         match self {
             Part::Send => "counted_send",
@@ -82,6 +91,7 @@ impl Part {
             Part::Many => "counted_many",
             Part::Receive => "counted_receive",
             Part::Look => "counted_look",
+            Part::Call => "counted_call",
         }
     }
 
@@ -92,6 +102,7 @@ impl Part {
             Part::Many => Metric::InstructionsPerSendOfMany,
             Part::Receive => Metric::InstructionsPerReceive,
             Part::Look => Metric::InstructionsPerLook,
+            Part::Call => Metric::InstructionsPerCall,
         }
     }
 }
@@ -110,17 +121,21 @@ trait Ends {
 
 /// Does a part [`TIMES`] times, and the others as often as it needs.
 pub(crate) fn run(way: Way, part: Part) -> Result<(), Error> {
+    if part == Part::Call {
+        return calls::run(way);
+    }
     let mut ends: Box<dyn Ends> = match way {
         Way::Ring => Box::new(Rings::new()?),
         Way::Shm => Box::new(Nodes::over_shm()?),
         Way::Tcp => Box::new(Nodes::over_tcp()?),
         Way::Rdma => Box::new(Nodes::over_rdma()?),
+        Way::Socket => return Err(failed("counting")("over a bare socket there are calls alone")),
     };
     for _ in 0..TURNS {
         match part {
             Part::Batch => ends.counted_batch(TURN),
             Part::Many => ends.counted_many(TURN),
-            Part::Send | Part::Receive | Part::Look => ends.counted_send(TURN),
+            Part::Send | Part::Receive | Part::Look | Part::Call => ends.counted_send(TURN),
         }
         let taken = ends.counted_receive(TURN);
         if taken != TURN {
@@ -238,8 +253,6 @@ impl Nodes {
     }
 
     fn new<T: transport::link::Transport + 'static>(near: T, far: T, listen: &str) -> Result<Nodes, Error> {
-        const SECRET: &[u8] = b"two ends of one process";
-        const LONG: Duration = Duration::from_secs(3600);
         // Nothing that depends on the time.
         let timing = transport::Timing {
             heartbeat: LONG,

@@ -71,6 +71,8 @@ pub(crate) enum Metric {
     InstructionsPerReceive,
     #[serde(rename = "instructions_per_look")]
     InstructionsPerLook,
+    #[serde(rename = "instructions_per_call")]
+    InstructionsPerCall,
     #[serde(rename = "claim_ns")]
     ClaimNs,
     #[serde(rename = "encode_ns")]
@@ -108,7 +110,8 @@ impl Metric {
             | Metric::InstructionsPerSendInBatch
             | Metric::InstructionsPerSendOfMany
             | Metric::InstructionsPerReceive
-            | Metric::InstructionsPerLook => "instructions",
+            | Metric::InstructionsPerLook
+            | Metric::InstructionsPerCall => "instructions",
         }
     }
 }
