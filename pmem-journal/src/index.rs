@@ -193,11 +193,10 @@ impl Index {
             if !self.past.indexes.may_hold(segment, hash)? {
                 continue;
             }
-            let places = self
+            let (places, at) = self
                 .past
                 .indexes
-                .look(segment, |at| at.index.of_key(entity, key))?;
-            let at = self.past.indexes.get(segment)?;
+                .look(segment, |at| Ok((at.index.of_key(entity, key)?, Arc::clone(at))))?;
             for (batch, event) in places {
                 if let Some(span) = at.segment.span(batch, event, entity, key)? {
                     return Ok(Some(span));

@@ -11,6 +11,7 @@ use crate::medium::in_memory::InMemory;
 use crate::medium::{Access, Medium};
 use crate::reserve::Reserve;
 use crate::sealed_records::Sealed;
+use crate::segment::{Footer, Header};
 use crate::segment_index::{self, SegmentIndex};
 use crate::table::TableError;
 use crate::tail::Tail;
@@ -22,6 +23,13 @@ const OPEN: usize = 32;
 pub(crate) struct Indexed {
     pub(crate) segment: Sealed,
     pub(crate) index: SegmentIndex,
+}
+
+impl Indexed {
+    /// Whether its places are those of a segment that says this of itself: compaction makes another of it.
+    pub(crate) fn is_of(&self, header: &Header, footer: &Footer) -> bool {
+        self.segment.header == *header && self.segment.footer == *footer
+    }
 }
 
 #[derive(Default)]
@@ -75,9 +83,9 @@ impl Indexes {
     pub(crate) fn look<T>(
         &self,
         segment: u64,
-        look: impl Fn(&Indexed) -> std::result::Result<T, TableError>,
+        look: impl Fn(&Arc<Indexed>) -> std::result::Result<T, TableError>,
     ) -> Result<T> {
-        match look(&*self.get(segment)?) {
+        match look(&self.get(segment)?) {
             Ok(found) => Ok(found),
             Err(TableError::Io(e)) => Err(Error::io("read", segment_index::name(segment))(e)),
             Err(TableError::Damaged { .. }) => {

@@ -30,8 +30,10 @@ impl OpenSegment {
         Error::corruption(&self.name, offset, cause)
     }
 
-    /// Whether it is sealed, and all of it durable below `limit`.
+    /// Whether it is sealed, and all of it durable below `limit`; or compacted since: then all of it is durable, and a log
+    /// position below its end says nothing of where in it that would be.
     pub(crate) fn is_whole_below(&self, limit: u64) -> bool {
-        self.footer.is_some_and(|footer| footer.log_end <= limit)
+        self.footer
+            .is_some_and(|footer| footer.log_end <= limit || self.header.compacted)
     }
 }

@@ -85,12 +85,18 @@ impl Reader {
     /// Offset of a record at or below `position` in the segment, where reading may begin. `None`: at the segment's beginning.
     fn start_below(&self, open: &OpenSegment, limit: u64, position: u64) -> Option<u64> {
         let index = open.header.index;
-        if open.is_whole_below(limit) {
-            let noted = self.indexes().look(index, |at| at.index.start_below(position));
-            // An index saves time. Without one the segment is read from its beginning.
-            noted.ok().flatten()
-        } else {
-            self.tail()?.start_below(index, position)
+        match &open.footer {
+            Some(footer) if open.is_whole_below(limit) => {
+                let noted = self
+                    .indexes()
+                    .look(index, |at| match at.is_of(&open.header, footer) {
+                        true => at.index.start_below(position),
+                        false => Ok(None),
+                    });
+                // An index saves time. Without one the segment is read from its beginning.
+                noted.ok().flatten()
+            }
+            _ => self.tail()?.start_below(index, position),
         }
     }
 }
@@ -156,6 +162,14 @@ impl Replay {
             return Ok(());
         }
         self.from = position;
+        self.seek()?;
+        self.scanner.read_little();
+        Ok(())
+    }
+
+    /// Goes to the last place before the next wanted position that is known.
+    fn seek(&mut self) -> Result<()> {
+        let position = self.from;
         let elsewhere = self
             .open
             .footer
@@ -167,7 +181,6 @@ impl Replay {
         {
             self.scanner.jump(offset);
         }
-        self.scanner.read_little();
         Ok(())
     }
 
@@ -191,6 +204,10 @@ impl Replay {
         self.limit = self.limit.max(limit);
         if more {
             self.set_end()?;
+            // It may have been told to skip further than it knew of.
+            if self.from > self.scanner.position {
+                self.seek()?;
+            }
         }
         Ok(more)
     }

@@ -251,7 +251,7 @@ impl Scanner {
             Ok(None) => return Ok(Step::End),
             Err(invalid) => return Ok(Step::Invalid(invalid)),
         };
-        if std::mem::take(&mut self.anywhere) {
+        if self.anywhere {
             self.position = header.position;
             self.in_batch = !header.is_control() && header.flags & FLAG_BATCH_START == 0;
             if header.epoch != self.epoch {
@@ -305,6 +305,7 @@ impl Scanner {
             self.position = header.position.saturating_add(1);
             self.in_batch = header.flags & FLAG_BATCH_END == 0;
         }
+        self.anywhere = false;
         self.offset += padded(header.len) as u64;
         self.last = range;
         self.header = header;

@@ -112,15 +112,15 @@ impl Reader {
             // From the back: the first segment that is not whole is the last one, or the last but one.
             for index in Listing::read(&medium)?.segments.into_iter().rev() {
                 let open = OpenSegment::open(&medium, index)?;
-                if !open.is_whole_below(limit) {
-                    rest_from = Some(open.header.first_position);
-                    continue;
-                }
-                if ahead.is_empty() {
-                    rest_from = open.footer.map(|footer| footer.next_position).or(rest_from);
-                }
-                ahead.push(index);
                 let first = open.header.first_position;
+                if !open.is_whole_below(limit) {
+                    rest_from = Some(first);
+                } else {
+                    if ahead.is_empty() {
+                        rest_from = open.footer.map(|footer| footer.next_position).or(rest_from);
+                    }
+                    ahead.push(index);
+                }
                 if from.is_some_and(|from| first <= from) {
                     break;
                 }
@@ -200,10 +200,19 @@ impl Selected {
         };
         let segment = &within.indexed.segment;
         if within.offsets.is_empty() {
-            let next = self
-                .reader
-                .indexes()
-                .look(segment.header.index, |at| at.index.next_places(&within.places))?;
+            let own = &within.indexed;
+            let next = match own.index.next_places(&within.places) {
+                Ok(next) => next,
+                // A damaged index is made again, unless the segment has been compacted or dropped.
+                Err(_) => self.reader.indexes().look(segment.header.index, |at| {
+                    let at = if at.is_of(&segment.header, &segment.footer) {
+                        at
+                    } else {
+                        own
+                    };
+                    at.index.next_places(&within.places)
+                })?,
+            };
             within.places.skip(next.len());
             within.offsets = next;
             within.offsets.reverse();
@@ -227,7 +236,7 @@ impl Selected {
     fn enter(&self, index: u64) -> Result<Within> {
         let indexes = self.reader.indexes();
         let from = self.from;
-        let places = indexes.look(index, |at| {
+        let found = indexes.look(index, |at| {
             let mut places = match &self.selection {
                 Selection::Entity(entity) => at.index.of_entity(entity.0)?,
                 Selection::Tag(tag) => at.index.of_tag(tag)?,
@@ -236,10 +245,9 @@ impl Selected {
             if let Some(start) = at.index.start_below(from)? {
                 at.index.skip_to(&mut places, start)?;
             }
-            Ok(places)
+            Ok((places, Arc::clone(at)))
         });
-        let places = places.map_err(|e| self.reader.dropped(from, e))?;
-        let indexed = indexes.get(index)?;
+        let (places, indexed) = found.map_err(|e| self.reader.dropped(from, e))?;
         let Sealed { header, footer, .. } = &indexed.segment;
         let mut scanner = Scanner::new(header, footer.end, Checks::ALL);
         scanner.read_little();

@@ -2,7 +2,8 @@
 //! speaks of before it is sealed. What reading has come by is kept; what has been appended since is read when it is asked for.
 //!
 //! In memory, and of one segment only: 16 bytes for every [`STRIDE`] events that were read, and, from the first selection on,
-//! four for each event and each tag, with a place in a map for each entity and each tag.
+//! four for each event and each tag, with a place in a map for each entity and each tag (about a hundred bytes; vectors have
+//! up to twice the room that they need).
 //!
 //! A reader in another process has none: the segment may be cut by a writer that it doesn't know of.
 
