@@ -87,9 +87,10 @@ impl Streams {
     /// reading the journal can fail with.
     pub async fn read(&self, stream: EntityId, from: u64, limit: usize) -> Result<Vec<OwnedEvent>> {
         self.run(move |streams| {
-            let places = streams.look_up(stream)?.of(stream, from, limit);
-            let places = places.map_err(|first| Error::BelowFirst { asked: from, first })?;
-            streams.read_at(stream, &places)
+            streams.read_known(stream, |known| {
+                let places = known.of(stream, from, limit);
+                places.map_err(|first| Error::BelowFirst { asked: from, first })
+            })
         })
         .await
     }
@@ -131,8 +132,8 @@ impl Streams {
             let own = streams.journal.snapshot(stream)?.snapshot;
             let own = own.and_then(snapshots::of_journal);
             let apart = snapshots_of(stream);
-            let last = streams.look_up(apart)?.last(apart);
-            let event = streams.read_at(apart, last.as_slice())?.pop();
+            let last = |known: &Places| Ok(known.last(apart).into_iter().collect());
+            let event = streams.read_known(apart, last)?.pop();
             let event = event.and_then(snapshots::of_event);
             Ok(match (own, event) {
                 (Some(own), Some(event)) if event.length > own.length => Some(event),
@@ -187,6 +188,23 @@ impl Streams {
         let mut places = self.lock();
         places.look_up(&self.journal, stream)?;
         Ok(places)
+    }
+
+    /// Reads the events of a stream at places that are chosen from those known of it.
+    fn read_known(
+        &self,
+        stream: EntityId,
+        choose: impl Fn(&Places) -> Result<Vec<u64>>,
+    ) -> Result<Vec<OwnedEvent>> {
+        let places = || choose(&*self.look_up(stream)?);
+        match self.read_at(stream, &places()?) {
+            // The journal has dropped some of them since they became known.
+            Err(Error::BelowFirst { .. }) => {
+                self.lock().forget(stream);
+                self.read_at(stream, &places()?)
+            }
+            read => read,
+        }
     }
 
     /// Reads the events of a stream at these places.
@@ -336,5 +354,71 @@ mod tests {
         let left = read().await;
         assert!((1..20).contains(&left.len()), "{}", left.len());
         assert_eq!(payloads(&left), all[20 - left.len()..]);
+    }
+
+    fn in_small_segments(dir: &std::path::Path) -> Streams {
+        let options = pmem_journal::Options::new().segment_size(64 << 10);
+        Streams::new(Arc::new(Journal::open_with(dir, &options).unwrap().0))
+    }
+
+    #[tokio::test]
+    async fn where_compaction_left_gaps_events_keep_their_numbers() {
+        let dir = tempfile::tempdir().unwrap();
+        let streams = in_small_segments(dir.path());
+        let (a, b) = (EntityId::named("a"), EntityId::named("b"));
+        for number in 0..6u64 {
+            let own = event(&number.to_string());
+            streams.append(a, number, vec![own]).await.unwrap();
+            for batch in 0..40 {
+                // Of those that are alone in their entities none may go, and their segment stays as it is.
+                let alone = |n| EntityId(u128::from(number) << 64 | batch << 32 | n);
+                let others: Vec<_> = (1..36)
+                    .map(|n| if number % 2 == 0 { alone(n) } else { b })
+                    .map(|entity| Event::new(entity, 1, b"between"))
+                    .collect();
+                streams.journal().append(&others, Expected::Any).unwrap();
+            }
+        }
+        let compaction = pmem_journal::Compaction::new().newest_only();
+        assert!(streams.journal().compact(&compaction).unwrap().events > 1000);
+        drop(streams);
+        let streams = in_small_segments(dir.path());
+        let numbers = |events: &[OwnedEvent]| -> Vec<u64> { events.iter().map(|e| e.sequence - 1).collect() };
+        let left = numbers(&streams.read(a, 0, 100).await.unwrap());
+        assert!(left.windows(2).any(|pair| pair[1] > pair[0] + 1), "{left:?}");
+        assert_eq!(left[0], 0, "{left:?}");
+        for from in 0..8 {
+            let found = streams.read(a, from, 2).await.unwrap();
+            let wanted: Vec<_> = left.iter().copied().filter(|n| *n >= from).take(2).collect();
+            assert_eq!(numbers(&found), wanted, "from {from}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_the_journal_has_dropped_since_it_was_known_is_refused_by_its_number_in_the_stream() {
+        let dir = tempfile::tempdir().unwrap();
+        let streams = in_small_segments(dir.path());
+        let idle = Streams::new(Arc::clone(streams.journal()));
+        let a = EntityId::named("a");
+        let others = vec![event("between"); 200];
+        for number in 0..20u64 {
+            streams.append(a, number, vec![event("own")]).await.unwrap();
+            streams
+                .append(EntityId::named("b"), 200 * number, others.clone())
+                .await
+                .unwrap();
+        }
+        assert_eq!(streams.read(a, 0, 100).await.unwrap().len(), 20);
+        let dropped = streams.journal().drop_segments_below(2000).unwrap();
+        assert!(dropped > 0);
+        for streams in [&streams, &idle] {
+            let refused = streams.read(a, 0, 100).await;
+            let Err(Error::BelowFirst { asked: 0, first }) = refused else {
+                panic!("{refused:?}");
+            };
+            assert!((1..20).contains(&first), "{first}");
+            let left = streams.read(a, first, 100).await.unwrap();
+            assert_eq!(left.len() as u64, 20 - first);
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use pmem_journal::{Appended, EntityId, Journal, Result, Selection};
+use pmem_journal::{Appended, EntityId, Error, Journal, Result, Selection};
 
 /// Positions of the events of streams, up to some position of the journal.
 pub(crate) struct Places {
@@ -14,17 +14,35 @@ pub(crate) struct Places {
 /// Positions of a stream's events, without those that the journal has dropped.
 #[derive(Default)]
 struct Stream {
-    /// How many events came before the first of these.
-    dropped: u64,
     positions: Vec<u64>,
+    /// Where events follow each other without gaps: the number of the first in the stream, and its place in `positions`. One
+    /// run, or more where compaction has taken out what was between.
+    runs: Vec<(u64, usize)>,
 }
 
 impl Stream {
     fn push(&mut self, sequence: u64, position: u64) {
-        if self.positions.is_empty() {
-            self.dropped = sequence - 1;
+        let number = sequence - 1;
+        if self.end() != Some(number) {
+            self.runs.push((number, self.positions.len()));
         }
         self.positions.push(position);
+    }
+
+    /// Number of the event that follows the last.
+    fn end(&self) -> Option<u64> {
+        let (number, at) = self.runs.last()?;
+        Some(number + (self.positions.len() - at) as u64)
+    }
+
+    /// Place in `positions` of event number `from`, or of the first after it.
+    fn place_of(&self, from: u64) -> usize {
+        let after = self.runs.partition_point(|(number, _)| *number <= from);
+        let end = self.runs.get(after).map_or(self.positions.len(), |(_, at)| *at);
+        match after.checked_sub(1).map(|run| self.runs[run]) {
+            Some((number, at)) => end.min(at.saturating_add((from - number) as usize)),
+            None => end,
+        }
     }
 }
 
@@ -39,7 +57,14 @@ impl Places {
     /// Makes sure that everything about a stream is known that is durable now.
     pub(crate) fn look_up(&mut self, journal: &Journal, stream: EntityId) -> Result<()> {
         if journal.durable_position() > self.until {
-            let mut replay = journal.replay(self.until)?;
+            let mut replay = match journal.replay(self.until) {
+                // What was to be looked at next is dropped by now: all is looked up anew.
+                Err(Error::BelowFirst { .. }) => {
+                    *self = Places::new(journal);
+                    return self.look_up(journal, stream);
+                }
+                replay => replay?,
+            };
             while let Some(event) = replay.next_event()? {
                 if let Some(stream) = self.by_stream.get_mut(&event.entity) {
                     stream.push(event.sequence, event.position);
@@ -81,11 +106,17 @@ impl Places {
         let Some(stream) = self.by_stream.get(&stream) else {
             return Ok(Vec::new());
         };
-        let start = from.checked_sub(stream.dropped).ok_or(stream.dropped)?;
-        let start = usize::try_from(start)
-            .unwrap_or(usize::MAX)
-            .min(stream.positions.len());
+        match stream.runs.first() {
+            Some((first, _)) if from < *first => return Err(*first),
+            _ => {}
+        }
+        let start = stream.place_of(from);
         Ok(stream.positions[start..].iter().take(limit).copied().collect())
+    }
+
+    /// Forgets the places of a stream, some of which the journal has dropped.
+    pub(crate) fn forget(&mut self, stream: EntityId) {
+        self.by_stream.remove(&stream);
     }
 
     /// The place of the last event of a stream.
