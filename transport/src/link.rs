@@ -15,8 +15,8 @@
 //! 4. *Acknowledgement.* The position in `SendLanes::acknowledge` reaches the peer as `ReceiveLanes::credit` within a
 //!    push that finds it further than what was last told; bytes above it are never overwritten before.
 //! 5. *Death is reported.* A peer whose process ended, or a device that failed, makes `push` or `poll` return a
-//!    [`LinkError`] (a silent peer is found by the node's heartbeat). After an error, the link is dropped, and
-//!    after the drop has returned nothing of it writes into the receive rings any more.
+//!    [`LinkError`] (a silent peer is found by the node's heartbeat). After an error, the link is dropped, `poll` being asked
+//!    before for what had arrived, and after the drop has returned nothing of it writes into the receive rings any more.
 //! 6. *No trust.* Nothing that the peer sends may panic, block, or allocate without bound; it is a
 //!    [`LinkError::Protocol`].
 //! 7. *No lost wake-up.* When [`LinkReceiver::arm`] returned true and nothing has been polled since, whatever arrives

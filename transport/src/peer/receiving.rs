@@ -99,6 +99,9 @@ impl Receive {
 /// Frames handled in one go before other peers have their turn.
 const FRAMES_PER_TURN: usize = 512;
 
+/// How often a link that has failed is asked for more, whatever its peer goes on to send.
+const LAST_LOOKS: usize = 64;
+
 impl PeerInner {
     /// Takes the receive side for a thread that is not the driver.
     pub(crate) fn receive_side(&self) -> MutexGuard<'_, Receive> {
@@ -147,6 +150,7 @@ impl PeerInner {
         linger: bool,
     ) -> Turn {
         if self.failed.load(Ordering::Acquire) {
+            self.hear_out(receive, direct);
             self.lose_link(receive);
             return Turn::Moved;
         }
@@ -157,11 +161,7 @@ impl PeerInner {
         let moved = match link.poll(lanes) {
             Ok(moved) => moved || linger && link.linger(lanes),
             Err(error) => {
-                // What arrived before the link died still counts.
-                let handed = crate::dispatch::hand_out(self, receive, direct, usize::MAX);
-                if handed.is_ok_and(|turn| turn != Turn::Nothing) {
-                    self.heard.store(true, Ordering::Relaxed);
-                }
+                self.hand_out_the_rest(receive, direct);
                 self.fail_link(error);
                 self.lose_link(receive);
                 return Turn::Moved;
@@ -200,6 +200,28 @@ impl PeerInner {
             // A part of a frame is progress: the rest may be there already, and nothing would tell of it again.
             (Turn::Nothing, Turn::Nothing) | (Turn::Moved, _) | (_, Turn::Moved) => Turn::Moved,
             _ => Turn::Upkeep,
+        }
+    }
+
+    /// Takes what a link that has failed still has to say, as far as it has come: a goodbye, mostly.
+    fn hear_out(self: &Arc<Self>, receive: &mut Receive, direct: &mut Option<Direct<'_>>) {
+        // No credit goes over it any more, so that no more comes than there is room for.
+        self.gate.put(None);
+        let Receive { lanes, link, .. } = receive;
+        let Some(link) = link else { return };
+        for _ in 0..LAST_LOOKS {
+            if !link.poll(lanes).is_ok_and(|moved| moved) {
+                break;
+            }
+        }
+        self.hand_out_the_rest(receive, direct);
+    }
+
+    /// What arrived before the link died still counts.
+    fn hand_out_the_rest(self: &Arc<Self>, receive: &mut Receive, direct: &mut Option<Direct<'_>>) {
+        let handed = crate::dispatch::hand_out(self, receive, direct, usize::MAX);
+        if handed.is_ok_and(|turn| turn != Turn::Nothing) {
+            self.heard.store(true, Ordering::Relaxed);
         }
     }
 
