@@ -3,6 +3,8 @@
 
 use std::io::Read;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,7 +12,9 @@ use std::time::{Duration, Instant};
 use tests::audit::{PATIENCE, eventually, resumed};
 use tests::over::Over;
 use tests::process::{OtherProcess, Role};
+use transport::link::{Listener, Transport, TransportError, Wire};
 use transport::{Ended, Event, MailboxOptions, Node, NodeBuilder, Peer, Reason, Timing};
+use transport_tcp::Tcp;
 
 const MESSAGES: usize = 100;
 
@@ -292,4 +296,60 @@ fn a_session_that_was_accepted_ends_with_one_that_was_dialled() {
     let why = ended(&accepted);
     assert!(matches!(why, Ended::Gone { .. }), "{why}");
     assert_eq!(ended(&dialled), why);
+}
+
+/// TCP behind a firewall that refuses in the name of the host that is dialled.
+struct Firewalled(Tcp, Arc<AtomicBool>);
+
+impl Transport for Firewalled {
+    fn scheme(&self) -> &'static str {
+        self.0.scheme()
+    }
+
+    fn listen(&self, address: &str) -> Result<Box<dyn Listener>, TransportError> {
+        self.0.listen(address)
+    }
+
+    fn dial(&self, address: &str, deadline: Instant) -> Result<Box<dyn Wire>, TransportError> {
+        if self.1.load(Ordering::SeqCst) {
+            return Err(TransportError::Unreachable {
+                address: address.to_owned(),
+                source: std::io::ErrorKind::ConnectionRefused.into(),
+            });
+        }
+        self.0.dial(address, deadline)
+    }
+}
+
+#[test]
+fn a_process_that_is_heard_over_another_session_is_not_gone_whoever_refuses_in_its_name() {
+    let window = Duration::from_millis(200);
+    let refuses = Arc::new(AtomicBool::new(false));
+    let timing = Timing {
+        resume_window: PATIENCE,
+        ..Timing::default()
+    };
+    let start = |name, transport: Arc<dyn Transport>| {
+        let node = Node::builder(name).secret(b"of nodes beside a firewall");
+        let node = node.transport(transport).timing(timing);
+        let node = node.refused_window(Some(window));
+        node.listen("tcp://127.0.0.1:0").start().unwrap()
+    };
+    let here = start("here", Arc::new(Firewalled(Tcp::new(), refuses.clone())));
+    let there = start("there", Arc::new(Tcp::new()));
+    let from_there = there.connect(&here.addresses()[0]).unwrap();
+    let dialled = here.connect(&there.addresses()[0]).unwrap();
+    refuses.store(true, Ordering::SeqCst);
+    dialled.cut_link();
+    eventually("the link is cut", || dialled.link().is_none());
+    thread::sleep(5 * window);
+    assert_eq!(dialled.ended(), None);
+    refuses.store(false, Ordering::SeqCst);
+    eventually("it has a link again", || dialled.link().is_some());
+    // Where nothing else is heard of it, the same refusals count.
+    from_there.close(PATIENCE);
+    eventually("one session is over", || here.peers().len() == 1);
+    refuses.store(true, Ordering::SeqCst);
+    dialled.cut_link();
+    assert!(matches!(ended(&dialled), Ended::Gone { .. }));
 }

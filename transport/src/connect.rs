@@ -311,7 +311,9 @@ async fn keep(peer: &Arc<PeerInner>) {
             }
             Round::Failed { refused } => refused,
         };
-        if let Some(lasted) = refusals.round(refused.is_some(), node.now()) {
+        // Whoever is heard elsewhere lives, whatever is said in its host's name.
+        let is_gone = refused.is_some() && !node.hears(&peer.identity);
+        if let Some(lasted) = refusals.round(is_gone, node.now()) {
             let why = Ended::Gone {
                 address: refused.unwrap_or_default(),
                 refused: lasted,

@@ -96,10 +96,11 @@ impl NodeBuilder {
     /// that process counts as gone and the session ends with [`crate::Ended::Gone`], before its resume window. Default 1 s; 1 ms to 30
     /// days. `None`: such a session waits for the whole resume window.
     ///
-    /// Nothing but refusals counts (`ECONNREFUSED`: the host answers, and nobody listens), and those alone that come without a
-    /// pause from the very socket in which a link of the session ended, where both ends saw the same connection: not a proxy's, not
-    /// those of a router that changes addresses, and neither silence nor a reset. A firewall that refuses in the name of a host which is
-    /// up looks the same: where one may do that for a while, choose a longer time than that, or `None`.
+    /// Nothing but refusals counts (`ECONNREFUSED`: the host answers, and nobody listens), and those alone that come without a pause
+    /// from the very socket in which a link of the session ended, where both ends saw the same connection: not a proxy's, not those of
+    /// a router that changes addresses, and neither silence nor a reset. Nor do they while the peer is heard over another session. A
+    /// firewall that refuses in the name of a host which is up looks the same: where one may do that for a while, choose a longer time
+    /// than that, or `None`.
     pub fn refused_window(mut self, window: Option<Duration>) -> Self {
         self.refused_window = window;
         self

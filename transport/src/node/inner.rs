@@ -206,8 +206,18 @@ impl NodeInner {
             .collect();
         for peer in gone {
             let mut receive = peer.receive_side();
-            peer.end(&mut receive, why.clone());
+            // A link comes with the receive side held: whose has come since lives.
+            if !peer.has_link() {
+                peer.end(&mut receive, why.clone());
+            }
         }
+    }
+
+    /// Whether this incarnation is heard over a link of any session.
+    pub(crate) fn hears(&self, identity: &Identity) -> bool {
+        lock(&self.peers)
+            .iter()
+            .any(|peer| peer.identity.is_same_node(identity) && peer.is_proven())
     }
 
     // Driving.
