@@ -332,12 +332,15 @@ mod tests {
         assert_eq!(payloads(&streams.read(a, 0, 9).await.unwrap()), ["a0"]);
     }
 
+    fn in_small_segments(dir: &std::path::Path) -> Streams {
+        let options = pmem_journal::Options::new().segment_size(64 << 10);
+        Streams::new(Arc::new(Journal::open_with(dir, &options).unwrap().0))
+    }
+
     #[tokio::test]
     async fn of_events_that_lie_far_apart_those_that_compaction_left_are_read_and_no_others() {
         let dir = tempfile::tempdir().unwrap();
-        let options = pmem_journal::Options::new().segment_size(64 << 10);
-        let (journal, _) = Journal::open_with(dir.path(), &options).unwrap();
-        let streams = Streams::new(Arc::new(journal));
+        let streams = in_small_segments(dir.path());
         let (a, b) = (EntityId::named("a"), EntityId::named("b"));
         let others = vec![event("between"); 200];
         for number in 0..20u64 {
@@ -354,11 +357,6 @@ mod tests {
         let left = read().await;
         assert!((1..20).contains(&left.len()), "{}", left.len());
         assert_eq!(payloads(&left), all[20 - left.len()..]);
-    }
-
-    fn in_small_segments(dir: &std::path::Path) -> Streams {
-        let options = pmem_journal::Options::new().segment_size(64 << 10);
-        Streams::new(Arc::new(Journal::open_with(dir, &options).unwrap().0))
     }
 
     #[tokio::test]

@@ -10,7 +10,7 @@ use transport_rdma::Shm;
 use transport_tcp::Tcp;
 
 use super::SIZE;
-use super::work::{LONG, SECRET, TIMES, Way};
+use super::work::{SECRET, TIMES, Way, without_deadlines};
 use crate::error::{Error, doing, failed};
 
 /// Calls before those that are counted.
@@ -122,15 +122,7 @@ pub(super) fn run(way: Way) -> Result<(), Error> {
         .enable_all()
         .build()
         .map_err(doing("making a runtime"))?;
-    let node = |name: &str| {
-        // Nothing that depends on the time.
-        let timing = transport::Timing {
-            heartbeat: LONG,
-            silence: 4 * LONG,
-            ..transport::Timing::default()
-        };
-        Node::builder(name).secret(SECRET).timing(timing)
-    };
+    let node = |name: &str| Node::builder(name).secret(SECRET).timing(without_deadlines());
     let ends = runtime.block_on(async {
         match way {
             Way::Socket => over_a_socket()

@@ -2,7 +2,7 @@
 //! that neither neighbours nor clocks move the figures, and held against limits that a change must not pass unseen.
 //!
 //! The program runs itself under callgrind once for each figure, and lets it collect inside of one function of
-//! [`work`] alone. Counted is what this process executes; what the kernel does in a system call is not.
+//! [`work`] or [`calls`] alone. Counted is what this process executes; what the kernel does in a system call is not.
 
 mod calls;
 mod limits;

@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use transport::frame::{Integrity, Kind};
 use transport::memory::RingMemory;
 use transport::ring::{Arrival, ReceiveRing, SendRing};
-use transport::{Address, Drive, Mailbox, MailboxOptions, Node, Wait};
+use transport::{Address, Drive, Mailbox, MailboxOptions, Node, Timing, Wait};
 use transport_rdma::{Rdma, RdmaOptions, Shm};
 use transport_tcp::Tcp;
 
@@ -21,8 +21,6 @@ const TURNS: usize = 20;
 /// How often each part is done in all.
 pub(super) const TIMES: usize = TURN * TURNS;
 pub(super) const SECRET: &[u8] = b"two ends of one process";
-/// Longer than anything is counted for.
-pub(super) const LONG: Duration = Duration::from_secs(3600);
 const RING: usize = 1 << 20;
 /// Messages sent in one call, where they are many.
 const MANY: usize = 32;
@@ -104,6 +102,16 @@ impl Part {
             Part::Look => Metric::InstructionsPerLook,
             Part::Call => Metric::InstructionsPerCall,
         }
+    }
+}
+
+/// Times longer than anything is counted for, so that nothing depends on them.
+pub(super) fn without_deadlines() -> Timing {
+    const LONG: Duration = Duration::from_secs(3600);
+    Timing {
+        heartbeat: LONG,
+        silence: 4 * LONG,
+        ..Timing::default()
     }
 }
 
@@ -253,18 +261,12 @@ impl Nodes {
     }
 
     fn new<T: transport::link::Transport + 'static>(near: T, far: T, listen: &str) -> Result<Nodes, Error> {
-        // Nothing that depends on the time.
-        let timing = transport::Timing {
-            heartbeat: LONG,
-            silence: 4 * LONG,
-            ..transport::Timing::default()
-        };
         let builder = |name, transport| {
             Node::builder(name)
                 .secret(SECRET)
                 .drive(Drive::Caller)
                 .wait(Wait::Spin)
-                .timing(timing)
+                .timing(without_deadlines())
                 .transport(transport)
         };
         let far = builder("far", far)
